@@ -1,0 +1,1 @@
+//! Databases: how each engine is dumped, proven, counted.

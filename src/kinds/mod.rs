@@ -1,0 +1,209 @@
+//! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
+use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bucket::Bucket,
+    clock::Clock,
+    config::mistake::Problem,
+    config::secret::{Redactor, Secret, SecretSource},
+    config::units::Span,
+    model::{Debt, JobName, Level, RunId},
+    policy::MissedPolicy,
+};
+
+/// A job's own part, read from its file and ready to run.
+#[async_trait]
+pub trait Kind: Send + Sync + Debug {
+    /// What only shows when the values are seen together, and against the site's settings. No IO.
+    fn check(&self, site: &Site) -> Vec<Problem>;
+
+    /// What it touches, such as `path:/srv/photos`: two runs that touch one thing never overlap.
+    fn locks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The secrets it reads, to be removed from captured output.
+    fn secrets(&self) -> Vec<SecretSource> {
+        Vec::new()
+    }
+
+    /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
+    ///
+    /// # Errors
+    /// Anything that keeps it from being done; the chain of contexts is the run's message.
+    async fn run(&self, cx: &Cx) -> anyhow::Result<Summary>;
+}
+
+/// One line that says what a run did, such as `3 sources, 1.2 GiB stored and read back`.
+pub type Summary = String;
+
+/// What a kind's check may know of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The job that is checked.
+    pub job: Option<JobName>,
+    /// The buckets' names.
+    pub buckets: Vec<String>,
+}
+
+/// A member of [`KINDS`].
+pub struct KindEntry {
+    /// Its name in `kind = "…"`.
+    pub name: &'static str,
+    /// One line for `rusuban kinds`.
+    pub summary: &'static str,
+    /// Its example: `jobs/….toml`, the help text of `rusuban kinds NAME`.
+    pub example: &'static str,
+    /// Reads the kind's own keys.
+    pub parse: fn(toml::Table) -> Result<Arc<dyn Kind>, toml::de::Error>,
+    /// Their JSON schema.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// What becomes of missed slots when the job does not say.
+    pub missed: MissedPolicy,
+    /// Its class when the job does not say; the settings limit how many of a class run at once.
+    pub class: &'static str,
+    /// Its time limit when the job does not say.
+    pub timeout: Option<Span>,
+}
+
+/// What a run is given.
+#[derive(Clone, Debug)]
+pub struct Cx {
+    /// Whose run.
+    pub job: JobName,
+    /// Which run.
+    pub run: RunId,
+    /// The time.
+    pub clock: Clock,
+    /// Set when the run is asked to stop.
+    pub cancelled: CancellationToken,
+    /// What all runs share.
+    pub services: Arc<Services>,
+    /// The run's record.
+    pub record: Arc<dyn Record>,
+}
+
+/// What all runs share.
+#[derive(Debug)]
+pub struct Services {
+    /// The home folder: relative paths in job files start here.
+    pub home: PathBuf,
+    /// Where temporary files may be made; on the data folder's disk.
+    pub spool: PathBuf,
+    /// Where Rusuban's own store is.
+    pub store: PathBuf,
+    /// The buckets by name.
+    pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
+    /// Days and weekdays in backups' names and retention are of this zone.
+    pub time_zone: chrono_tz::Tz,
+    /// The one HTTP client.
+    pub http: reqwest::Client,
+    /// Reads secrets.
+    pub secrets: SecretReader,
+    /// Removes the secrets of the settings.
+    pub redactor: Redactor,
+}
+
+/// Reads a secret from where it is; given by `config`, which alone reads the environment.
+#[derive(Clone)]
+pub struct SecretReader(pub Arc<ReadSecret>);
+
+/// Reads one secret.
+pub type ReadSecret = dyn Fn(&SecretSource) -> anyhow::Result<Secret> + Send + Sync;
+
+impl Debug for SecretReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretReader")
+    }
+}
+
+/// A run's record: lines, steps, progress, facts and debts. Kept by the runner in the store, which no kind sees.
+#[async_trait]
+pub trait Record: Send + Sync + Debug {
+    /// Adds a line to the run's log; secrets of the settings and of the job are removed. Never waits.
+    fn line(&self, level: Level, text: &str);
+
+    /// Shows how far the current step has come, to whoever follows; not kept.
+    fn progress(&self, progress: Progress);
+
+    /// A step begins.
+    fn step_began(&self, name: &str);
+
+    /// The step of that name ended.
+    fn step_ended(&self, name: &str, error: Option<&str>);
+
+    /// Writes down what must be undone even if we die now. Returns once it is on disk.
+    async fn owe(&self, debt: Debt) -> anyhow::Result<DebtId>;
+
+    /// The debt is paid.
+    async fn paid(&self, debt: DebtId) -> anyhow::Result<()>;
+
+    /// What an earlier run of this job remembered under `key`.
+    async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
+
+    /// Remembers something for later runs of this job.
+    async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+}
+
+/// The number of a debt in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebtId(pub i64);
+
+/// How far a step has come.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// The step.
+    pub step: String,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all, if known.
+    pub total: Option<u64>,
+}
+
+impl Cx {
+    /// A line that says what we did.
+    pub fn info(&self, text: impl AsRef<str>) {
+        self.record.line(Level::Info, text.as_ref());
+    }
+
+    /// A line that says that we went on, but that a person should look.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.record.line(Level::Warning, text.as_ref());
+    }
+
+    /// Does `work` as a named step: its beginning, end and error are recorded.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn step<T>(&self, name: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.record.step_began(name);
+        let result = work.await;
+        let error = result.as_ref().err().map(|error| format!("{error:#}"));
+        self.record.step_ended(name, error.as_deref());
+        result
+    }
+
+    /// The bucket of that name.
+    ///
+    /// # Errors
+    /// When the settings have none; `check` has said so before.
+    pub fn bucket(&self, name: &str) -> anyhow::Result<Arc<dyn Bucket>> {
+        self.services
+            .buckets
+            .get(name)
+            .cloned()
+            .ok_or_else(|| anyhow::anyhow!("no bucket is named `{name}` in rusuban.toml"))
+    }
+}
+
+/// The kinds.
+pub const KINDS: &[KindEntry] = &[];
+
+/// The kind of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static KindEntry> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

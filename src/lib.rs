@@ -1,0 +1,30 @@
+//! Rusuban keeps the house while its owner is away: it runs jobs written in TOML on time, backs up what they name,
+//! proves that it comes back, and tells the truth about all of it.
+//!
+//! The modules, in reading order (`docs/architecture.md` has the arrows between them, `tests/layers.rs` holds them):
+//!
+//! - values and small tools: [`model`], [`policy`], [`clock`], [`text`]
+//! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
+//! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
+//! - what: [`kinds`], and the services they use: [`bucket`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
+//! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
+//! - the whole house: [`app`], and its faces: [`cli`]
+pub mod app;
+pub mod bucket;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod http;
+pub mod job;
+pub mod kinds;
+pub mod model;
+pub mod plain;
+pub mod policy;
+pub mod process;
+pub mod retention;
+pub mod runner;
+pub mod schedule;
+pub mod scheduler;
+pub mod store;
+pub mod text;

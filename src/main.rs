@@ -1,0 +1,3 @@
+//! The `rusuban` program.
+
+fn main() {}

@@ -1,0 +1,322 @@
+//! The words of the house as values: jobs' names, runs, slots and their ends. No IO.
+use std::{fmt, str::FromStr, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobName(Arc<str>);
+
+impl JobName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for JobName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let well_formed = !name.is_empty()
+            && name.len() <= 63
+            && name
+                .split('-')
+                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        if well_formed {
+            Ok(Self(name.into()))
+        } else {
+            Err(format!(
+                "`{name}` cannot be a job's name: use lower-case letters, digits and single hyphens, such as `nightly-photos`"
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for JobName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<JobName> for String {
+    fn from(name: JobName) -> Self {
+        name.0.to_string()
+    }
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// The number of a run in the ledger; grows by one, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.trim_start_matches('#').parse().map(Self)
+    }
+}
+
+/// One moment at which a job is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The job that is due.
+    pub job: JobName,
+    /// When, to the second.
+    pub due: DateTime<Utc>,
+}
+
+/// What became of a slot. Every slot gets exactly one end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotEnd {
+    /// It became this run.
+    Run(RunId),
+    /// It came on time, and there was a reason not to run it.
+    Skipped(Skipped),
+    /// Its time went by unseen.
+    Missed(Missed),
+}
+
+/// Why a slot that came on time was not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// The run before it had not ended, and the job says `overlap = "skip"`.
+    Overlap(RunId),
+    /// As many runs of this job as may wait are waiting already.
+    QueueFull,
+    /// The job was paused by hand.
+    Paused,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlap(run) => write!(f, "run {run} had not ended"),
+            Self::QueueFull => f.write_str("enough runs of this job are waiting already"),
+            Self::Paused => f.write_str("the job was paused"),
+        }
+    }
+}
+
+/// Why nobody was there when a slot came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// Rusuban was not running, the machine slept, or the clock was set forward; a later slot was run in its place or the job says `missed = "skip"`.
+    Away,
+    /// It was found too late: longer ago than the job's `missed_window`.
+    TooOld,
+    /// The job was paused by hand, and un-paused later.
+    Paused,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Away => "nobody was there at that time",
+            Self::TooOld => "found too late, beyond the job's missed_window",
+            Self::Paused => "the job was paused at that time",
+        })
+    }
+}
+
+/// What started a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// This slot of its schedule.
+    Schedule(DateTime<Utc>),
+    /// A slot that was missed, made up for.
+    CatchUp(DateTime<Utc>),
+    /// Rusuban's start (`@reboot`).
+    Startup,
+    /// A person.
+    Manual,
+    /// The jobs named in its `after` succeeded; this run was the last of them.
+    After(RunId),
+    /// This run was cut off by a crash, and the job says `on_crash = "rerun"`.
+    Rerun(RunId),
+}
+
+impl Trigger {
+    /// The slot this run stands for, if it stands for one.
+    #[must_use]
+    pub fn slot(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Schedule(due) | Self::CatchUp(due) => Some(*due),
+            _ => None,
+        }
+    }
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum RunState {
+    /// Its row is written; it waits for a lock, a place in its class, or the run before it.
+    Queued,
+    /// At work.
+    Running {
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+    /// Over.
+    Finished {
+        /// When work began; absent when it never did.
+        since: Option<DateTime<Utc>>,
+        /// When it ended.
+        at: DateTime<Utc>,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All of it was done, and looked at again where the kind can.
+    Succeeded,
+    /// Its message says what went wrong.
+    Failed,
+    /// A person, a newer run or the server's end asked it to stop.
+    Cancelled,
+    /// It took longer than its `timeout`.
+    TimedOut,
+    /// The process died under it.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The word used in TOML, SQL, JSON and on the page.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TimedOut => "timed out",
+            other => other.word(),
+        })
+    }
+}
+
+/// One execution of a job, as the ledger has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// Whose run it is.
+    pub job: JobName,
+    /// What started it.
+    pub trigger: Trigger,
+    /// When its row was written.
+    pub queued: DateTime<Utc>,
+    /// How far it has come.
+    #[serde(rename = "progress")]
+    pub state: RunState,
+    /// Attempts begun so far: more than 1 after retries.
+    pub attempts: u32,
+    /// One line: what was done, or what went wrong.
+    pub message: String,
+}
+
+/// A named phase of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name, such as `redmine.db`.
+    pub name: String,
+    /// When it began.
+    pub began: DateTime<Utc>,
+    /// When it ended; absent while it goes on, or when the process died under it.
+    pub ended: Option<DateTime<Utc>>,
+    /// What went wrong, if something did.
+    pub error: Option<String>,
+}
+
+/// How much a line of a run's log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// What a command printed.
+    Output,
+    /// What we did.
+    Info,
+    /// We went on, but look.
+    Warning,
+    /// It did not work.
+    Error,
+}
+
+/// One line of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Counted from 1 within the run, without gaps.
+    pub number: u64,
+    /// When it was said.
+    pub at: DateTime<Utc>,
+    /// How much it matters.
+    pub level: Level,
+    /// One line, secrets removed.
+    pub text: String,
+}
+
+/// Something that must be undone even if we die half way. Written before the deed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "owed")]
+pub enum Debt {
+    /// The job's `after` hook: its `before` hook has run.
+    AfterHook {
+        /// The hook's argument list.
+        command: Vec<String>,
+    },
+    /// A temporary file or folder of ours.
+    Remove {
+        /// Its absolute path.
+        path: std::path::PathBuf,
+    },
+    /// An upload in parts that was begun and not ended.
+    Upload {
+        /// The bucket's name in the settings.
+        bucket: String,
+        /// The object's key within the bucket.
+        key: String,
+        /// What the server calls this upload.
+        upload: String,
+    },
+}

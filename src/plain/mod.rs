@@ -1,0 +1,1 @@
+//! Backups stored plainly: one zstd (and age) object per source, and a manifest written last.

@@ -1,0 +1,1 @@
+//! Words for people: sizes, lengths of time, moments. Pure.

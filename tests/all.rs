@@ -1,0 +1,1 @@
+//! All tests that use the house from outside, in one binary.
