@@ -1,1 +1,1 @@
-//! The composition root: everything opened once, and the verbs that all faces use.
+//! x

@@ -320,3 +320,7 @@ pub enum Debt {
         upload: String,
     },
 }
+
+/// The number of a debt in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebtId(pub i64);

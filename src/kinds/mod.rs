@@ -10,7 +10,7 @@ use crate::{
     config::mistake::Problem,
     config::secret::{Redactor, Secret, SecretSource},
     config::units::Span,
-    model::{Debt, JobName, Level, RunId},
+    model::{Debt, DebtId, JobName, Level, RunId},
     policy::MissedPolicy,
 };
 
@@ -147,10 +147,6 @@ pub trait Record: Send + Sync + Debug {
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
 }
-
-/// The number of a debt in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DebtId(pub i64);
 
 /// How far a step has come.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
