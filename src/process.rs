@@ -1,1 +1,0 @@
-//! Child processes: their output line by line, and their whole tree killed when it must be.
