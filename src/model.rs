@@ -110,8 +110,6 @@ pub enum Skipped {
     Overlap(RunId),
     /// As many runs of this job as may wait are waiting already.
     QueueFull,
-    /// The job was paused by hand.
-    Paused,
 }
 
 impl fmt::Display for Skipped {
@@ -119,7 +117,6 @@ impl fmt::Display for Skipped {
         match self {
             Self::Overlap(run) => write!(f, "run {run} had not ended"),
             Self::QueueFull => f.write_str("enough runs of this job are waiting already"),
-            Self::Paused => f.write_str("the job was paused"),
         }
     }
 }

@@ -1,2 +1,2 @@
-//! What is due and what was missed (a pure planner), and the short loop around it.
+//! What is due and what was missed (the pure planner in [`plan`]), and the short loop around it.
 pub mod plan;
