@@ -1,5 +1,15 @@
 //! Who may begin: named locks, taken all at once or not at all, and classes with a number of places.
-use std::collections::BTreeMap;
+//!
+//! A run that waits holds nothing, so no two can wait for each other. The one that has waited longest is looked at first,
+//! and what it waits for is kept free for it.
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
 
 /// How many runs of each class are at work at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,5 +32,378 @@ impl Limits {
     #[must_use]
     pub fn of(&self, class: &str) -> usize {
         self.classes.get(class).copied().unwrap_or(self.others).max(1)
+    }
+}
+
+/// The one gate through which all runs pass.
+#[derive(Debug)]
+pub(super) struct Gate(Mutex<State>);
+
+/// The right to be at work; given back when it is dropped. While it waits it holds nothing, or only its locks.
+#[derive(Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    id: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: Limits,
+    held: Held,
+    places: HashMap<String, usize>,
+    inside: HashMap<u64, Inside>,
+    waiting: BTreeMap<u64, Waiting>,
+    /// How many wait by class.
+    crowds: HashMap<String, usize>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Inside {
+    locks: Vec<Lock>,
+    class: Option<String>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    who: Arc<str>,
+    locks: Vec<Lock>,
+    class: String,
+    grant: oneshot::Sender<()>,
+}
+
+/// The name of a thing that no two runs touch at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Lock {
+    /// `path:/srv/photos` is also in the way of everything above and below it.
+    Path(PathBuf),
+    Name(String),
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    locks: HashMap<Lock, Arc<str>>,
+    /// How many locked paths there are below a path.
+    below: HashMap<PathBuf, usize>,
+}
+
+impl Gate {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            limits,
+            held: Held::default(),
+            places: HashMap::new(),
+            inside: HashMap::new(),
+            waiting: BTreeMap::new(),
+            crowds: HashMap::new(),
+            next: 0,
+        })))
+    }
+
+    pub(super) fn set_limits(&self, limits: Limits) {
+        let mut state = self.state();
+        state.limits = limits;
+        state.admit();
+    }
+
+    /// What a run with these locks would wait for now, in words.
+    pub(super) fn obstacle(&self, locks: &[String], class: &str) -> Option<String> {
+        let state = self.state();
+        for lock in Lock::all(locks) {
+            if let Some(who) = state.held.in_the_way(&lock) {
+                return Some(format!("{lock}, which {who} holds"));
+            }
+        }
+        let limit = state.limits.of(class);
+        (state.places_taken(class) >= limit).then(|| format!("a place among the {limit} of class `{class}`"))
+    }
+
+    /// Waits until all `locks` and a place in `class` are free, and takes them. Dropped, it no longer waits.
+    pub(super) async fn enter(self: &Arc<Self>, who: &str, locks: &[String], class: &str) -> Pass {
+        let (pass, granted) = {
+            let mut state = self.state();
+            let id = state.next;
+            state.next += 1;
+            let granted = state.wait(id, who.into(), Lock::all(locks), class);
+            (Pass { gate: Arc::clone(self), id }, granted)
+        };
+        // The sender lives in the gate until it has sent.
+        let _ = granted.await;
+        pass
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// Gives the place in the class away and keeps the locks: for a long wait between two attempts.
+    pub(super) fn step_aside(&self) {
+        let mut state = self.gate.state();
+        let class = state.inside.get_mut(&self.id).and_then(|inside| inside.class.take());
+        state.leave(class);
+        state.admit();
+    }
+
+    /// Waits for a place in the class again. It waits for no lock, so nobody waits for it in a circle.
+    pub(super) async fn step_in(&self, who: &str, class: &str) {
+        let granted = self.gate.state().wait(self.id, who.into(), Vec::new(), class);
+        let _ = granted.await;
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.no_longer_waits(self.id);
+        if let Some(inside) = state.inside.remove(&self.id) {
+            state.held.release(&inside.locks);
+            state.leave(inside.class);
+        }
+        state.admit();
+    }
+}
+
+impl State {
+    fn places_taken(&self, class: &str) -> usize {
+        self.places.get(class).copied().unwrap_or_default()
+    }
+
+    fn is_full(&self, class: &str) -> bool {
+        self.places_taken(class) >= self.limits.of(class)
+    }
+
+    fn wait(&mut self, id: u64, who: Arc<str>, locks: Vec<Lock>, class: &str) -> oneshot::Receiver<()> {
+        let (grant, granted) = oneshot::channel();
+        *self.crowds.entry(class.to_owned()).or_default() += 1;
+        self.waiting.insert(id, Waiting { who, locks, class: class.to_owned(), grant });
+        // The newest can only get in itself: with its class full there is nothing to look at.
+        if !self.is_full(class) {
+            self.admit();
+        }
+        granted
+    }
+
+    fn leave(&mut self, class: Option<String>) {
+        if let Some(class) = class {
+            decrease(&mut self.places, &class);
+        }
+    }
+
+    /// Lets in all that can go in, the longest waiting first.
+    fn admit(&mut self) {
+        let mut reserved = Held::default();
+        let mut from = 0;
+        // Thousands may wait for one class: with every class full there is nobody to look at.
+        while self.crowds.keys().any(|class| !self.is_full(class)) {
+            let Some((&id, waiting)) = self.waiting.range(from..).next() else { return };
+            from = id + 1;
+            if self.is_full(&waiting.class) {
+                continue;
+            }
+            let blocked = |lock| self.held.in_the_way(lock).is_some() || reserved.in_the_way(lock).is_some();
+            if waiting.locks.iter().any(blocked) {
+                reserved.take(&waiting.locks, &waiting.who);
+                continue;
+            }
+            let Some(waiting) = self.no_longer_waits(id) else { return };
+            self.held.take(&waiting.locks, &waiting.who);
+            *self.places.entry(waiting.class.clone()).or_default() += 1;
+            let inside = self.inside.entry(id).or_insert_with(|| Inside { locks: Vec::new(), class: None });
+            inside.locks.extend(waiting.locks);
+            inside.class = Some(waiting.class);
+            // Whoever no longer listens gives it back by dropping its pass.
+            let _ = waiting.grant.send(());
+        }
+    }
+
+    fn no_longer_waits(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        decrease(&mut self.crowds, &waiting.class);
+        Some(waiting)
+    }
+}
+
+/// Counts one less; a count of nothing is forgotten.
+fn decrease<K: std::hash::Hash + Eq + std::borrow::Borrow<Q>, Q: std::hash::Hash + Eq + ?Sized>(
+    counts: &mut HashMap<K, usize>,
+    key: &Q,
+) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+impl Lock {
+    fn new(name: &str) -> Self {
+        match name.strip_prefix("path:") {
+            // `/srv//photos/` and `/srv/./photos` are one place.
+            Some(path) => Self::Path(Path::new(path).components().filter(|part| *part != Component::CurDir).collect()),
+            None => Self::Name(name.to_owned()),
+        }
+    }
+
+    /// The locks of one run: each once, and no path below another of them.
+    fn all(names: &[String]) -> Vec<Self> {
+        let mut locks: Vec<_> = names.iter().map(|name| Self::new(name)).collect();
+        locks.sort();
+        locks.dedup();
+        let mut kept: Vec<Self> = Vec::new();
+        for lock in locks {
+            let covered =
+                matches!((kept.last(), &lock), (Some(Self::Path(above)), Self::Path(path)) if path.starts_with(above));
+            if !covered {
+                kept.push(lock);
+            }
+        }
+        kept
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Name(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
+impl Held {
+    /// Who holds something that keeps `lock` from being taken.
+    fn in_the_way(&self, lock: &Lock) -> Option<Arc<str>> {
+        let holder = match lock {
+            Lock::Name(_) => self.locks.get(lock),
+            Lock::Path(path) => path
+                .ancestors()
+                .find_map(|above| self.locks.get(&Lock::Path(above.to_owned())))
+                .or_else(|| self.below.contains_key(path).then(|| self.below(path)).flatten()),
+        };
+        holder.cloned()
+    }
+
+    fn below(&self, path: &Path) -> Option<&Arc<str>> {
+        self.locks.iter().find_map(|(lock, who)| match lock {
+            Lock::Path(below) if below.starts_with(path) => Some(who),
+            _ => None,
+        })
+    }
+
+    fn take(&mut self, locks: &[Lock], who: &Arc<str>) {
+        for lock in locks {
+            if let Lock::Path(path) = lock {
+                for above in path.ancestors().skip(1) {
+                    *self.below.entry(above.to_owned()).or_default() += 1;
+                }
+            }
+            self.locks.insert(lock.clone(), Arc::clone(who));
+        }
+    }
+
+    fn release(&mut self, locks: &[Lock]) {
+        for lock in locks {
+            if let Lock::Path(path) = lock {
+                for above in path.ancestors().skip(1) {
+                    decrease(&mut self.below, above);
+                }
+            }
+            self.locks.remove(lock);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    async fn gets_in(gate: &Arc<Gate>, locks: &[&str], class: &str) -> Option<Pass> {
+        tokio::time::timeout(Duration::from_millis(1), gate.enter("a test", &names(locks), class)).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_is_in_the_way_of_all_above_and_below_it() {
+        let gate = Gate::new(Limits::default());
+        let pass = gets_in(&gate, &["path:/srv/photos/"], "command").await.unwrap();
+        for blocked in ["path:/srv/photos", "path:/srv", "path:/", "path:/srv//photos/2026"] {
+            assert!(gets_in(&gate, &[blocked], "command").await.is_none(), "{blocked}");
+        }
+        for free in ["path:/srv/photos-old", "path:/var", "/srv/photos"] {
+            assert!(gets_in(&gate, &[free], "command").await.is_some(), "{free}");
+        }
+        let why = gate.obstacle(&names(&["path:/srv"]), "command").unwrap();
+        assert_eq!(why, "/srv, which a test holds");
+        drop(pass);
+        assert!(gets_in(&gate, &["path:/srv"], "command").await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_may_name_one_thing_twice() {
+        let gate = Gate::new(Limits::default());
+        let pass = gets_in(&gate, &["path:/a", "path:/a/b", "x", "x"], "command").await.unwrap();
+        drop(pass);
+        assert!(gets_in(&gate, &["path:/a/b", "x"], "command").await.is_some());
+        let state = gate.state();
+        assert!(state.held.locks.is_empty() && state.held.below.is_empty() && state.places.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_longest_is_not_overtaken_for_ever() {
+        let gate = Gate::new(Limits::default());
+        let a = gets_in(&gate, &["a"], "command").await.unwrap();
+        let both = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.enter("both", &names(&["a", "b"]), "command").await }
+        });
+        tokio::task::yield_now().await;
+        // `b` is free, but it is kept for the one that waits for both.
+        assert!(gets_in(&gate, &["b"], "command").await.is_none());
+        assert!(gets_in(&gate, &["c"], "command").await.is_some());
+        drop(a);
+        drop(both.await.unwrap());
+        assert!(gets_in(&gate, &["b"], "command").await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_given_back_stepped_aside_from_and_set_anew() {
+        let gate = Gate::new(Limits::default());
+        let first = gets_in(&gate, &["x"], "disk").await.unwrap();
+        assert!(gets_in(&gate, &[], "disk").await.is_none());
+        assert_eq!(gate.obstacle(&[], "disk").unwrap(), "a place among the 1 of class `disk`");
+        first.step_aside();
+        let second = gets_in(&gate, &[], "disk").await.unwrap();
+        assert!(gets_in(&gate, &["x"], "network").await.is_none(), "the locks are kept");
+        let back = first.step_in("first", "disk");
+        assert!(tokio::time::timeout(Duration::from_millis(1), back).await.is_err());
+        gate.set_limits(Limits { classes: [("disk".to_owned(), 2)].into(), others: 1 });
+        first.step_in("first", "disk").await;
+        drop((first, second));
+        assert!(gate.state().places.is_empty());
+        assert!(gate.state().crowds.is_empty());
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_that_wait_for_one_class_are_let_in_quickly() {
+        let gate = Gate::new(Limits::default());
+        let began = std::time::Instant::now();
+        let all: Vec<_> = (0..10_000)
+            .map(|number| {
+                let gate = Arc::clone(&gate);
+                tokio::spawn(async move { drop(gate.enter("x", &names(&[&format!("job:{number}")]), "command").await) })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

@@ -1,14 +1,59 @@
 //! One run from admission to its end: overlap, locks, classes, time limit, retries, cancel, panic, hooks, debts.
+mod active;
+mod clean;
+mod debts;
 mod gate;
+mod hooks;
+mod record;
+mod recover;
+mod work;
 
-pub use gate::Limits;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    kinds::Progress,
-    model::{JobName, Line, Outcome, RunId, Skipped},
+    clock::Clock,
+    job::Job,
+    kinds::{Progress, Services},
+    model::{JobName, Line, Outcome, Run, RunId, Skipped},
+    policy::Overlap,
+    store::Store,
 };
+use active::Active;
+use gate::Gate;
+
+pub use gate::Limits;
+pub use recover::recover;
+
+/// At most so many runs of one job wait.
+const MOST_WAITING: usize = 10;
+
+/// Runs jobs. Every run that it is given ends in the ledger, whatever happens to it.
+pub struct Runner {
+    store: Store,
+    clock: Clock,
+    services: Mutex<Arc<Services>>,
+    gate: Arc<Gate>,
+    runs: Mutex<Runs>,
+    /// How many runs have not ended.
+    count: watch::Sender<usize>,
+    finished: broadcast::Sender<(JobName, RunId, Outcome)>,
+    closing: CancellationToken,
+}
+
+#[derive(Default)]
+struct Runs {
+    active: BTreeMap<RunId, Arc<Active>>,
+    /// Those of each job, oldest first.
+    of_job: HashMap<JobName, Vec<RunId>>,
+}
 
 /// What becomes of a run that would like to start now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +64,7 @@ pub enum Admission {
     Queue,
     /// It is not run.
     Skip(Skipped),
-    /// It starts after this earlier run, which the start of this one asks to stop.
+    /// It starts after this earlier run, which [`Runner::start`] asks to stop.
     CancelPrevious(RunId),
 }
 
@@ -67,3 +112,159 @@ pub struct ActiveRun {
     /// Why it was asked to stop, if it was.
     pub stopping: Option<String>,
 }
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runner({} runs)", self.runs().active.len())
+    }
+}
+
+impl Runner {
+    /// A runner without runs.
+    #[must_use]
+    pub fn new(store: Store, clock: Clock, services: Arc<Services>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            services: Mutex::new(services),
+            gate: Gate::new(limits),
+            runs: Mutex::default(),
+            count: watch::channel(0).0,
+            finished: broadcast::channel(4096).0,
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// What would become of a run of this job now. It takes no place: two runs that are admitted together and started
+    /// together wait for each other all the same, unless the job allows otherwise.
+    #[must_use]
+    pub fn admit(&self, job: &Job) -> Admission {
+        let runs = self.runs();
+        let Some(of_job) = runs.of_job.get(&job.name) else { return Admission::Start };
+        let (Some(first), Some(newest)) = (of_job.first(), of_job.last()) else { return Admission::Start };
+        let waiting = || of_job.iter().filter(|run| runs.active.get(run).is_some_and(|run| run.waits())).count();
+        match job.policies.overlap {
+            Overlap::Skip => Admission::Skip(Skipped::Overlap(*first)),
+            Overlap::CancelPrevious => Admission::CancelPrevious(*newest),
+            Overlap::Queue | Overlap::Allow if waiting() >= MOST_WAITING => Admission::Skip(Skipped::QueueFull),
+            Overlap::Queue => Admission::Queue,
+            Overlap::Allow => Admission::Start,
+        }
+    }
+
+    /// Runs the job; returns at once. The run's row is in the ledger already, queued; it ends there whatever happens.
+    /// Runs of one job never overlap unless it says `overlap = "allow"`; with `cancel_previous`, its earlier ones are asked to stop.
+    pub fn start(self: &Arc<Self>, job: Arc<Job>, run: Run) {
+        let active = {
+            let mut runs = self.runs();
+            if runs.active.contains_key(&run.id) {
+                return;
+            }
+            if job.policies.overlap == Overlap::CancelPrevious {
+                for earlier in runs.of_job.get(&job.name).into_iter().flatten() {
+                    if let Some(earlier) = runs.active.get(earlier) {
+                        earlier.stop(&format!("run {} took its place", run.id));
+                    }
+                }
+            }
+            let active = Active::new(&self.store, &self.clock, &run);
+            runs.of_job.entry(run.job.clone()).or_default().push(run.id);
+            runs.active.insert(run.id, Arc::clone(&active));
+            self.count.send_replace(runs.active.len());
+            active
+        };
+        if self.closing.is_cancelled() {
+            active.stop(STOPPING);
+        }
+        let runner = Arc::clone(self);
+        tokio::spawn(async move {
+            let (outcome, message) = work::work(&runner, &job, &active).await;
+            runner.end(&active, outcome, message).await;
+        });
+    }
+
+    /// Asks a run to stop; says whether there was one. The run goes on until it has cleaned up after itself.
+    pub fn cancel(&self, run: RunId, why: &str) -> bool {
+        let active = self.runs().active.get(&run).cloned();
+        active.is_some_and(|active| {
+            active.stop(why);
+            true
+        })
+    }
+
+    /// The runs that have not ended, oldest first.
+    #[must_use]
+    pub fn active(&self) -> Vec<ActiveRun> {
+        let active: Vec<_> = self.runs().active.values().cloned().collect();
+        active.iter().map(|active| active.show(&self.gate)).collect()
+    }
+
+    /// What a run says from now on; none when it has ended. Subscribe first, then read its lines from the ledger: what was
+    /// said between is in both, and told apart by its number.
+    #[must_use]
+    pub fn follow(&self, run: RunId) -> Option<broadcast::Receiver<Event>> {
+        self.runs().active.get(&run).map(|active| active.record.follow())
+    }
+
+    /// Runs that end, after their end was written to the ledger. Whoever is told that he lagged behind looks into the ledger.
+    #[must_use]
+    pub fn finished(&self) -> broadcast::Receiver<(JobName, RunId, Outcome)> {
+        self.finished.subscribe()
+    }
+
+    /// Gives these services to runs that begin from now on; the others keep theirs.
+    pub fn set_services(&self, services: Arc<Services>) {
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// Sets how many runs of each class are at work at once. Nobody who is at work is stopped.
+    pub fn set_limits(&self, limits: Limits) {
+        self.gate.set_limits(limits);
+    }
+
+    /// Asks all runs to stop, and returns when each has ended in the ledger: by itself, or killed after its grace period.
+    /// What is started from now on is cancelled before it begins.
+    pub async fn shutdown(&self) {
+        self.closing.cancel();
+        let active: Vec<_> = self.runs().active.values().cloned().collect();
+        for active in active {
+            active.stop(STOPPING);
+        }
+        // The sender is ours, so the channel is open.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    async fn end(&self, active: &Active, outcome: Outcome, message: String) {
+        if let Err(error) = self.store.run_finished(active.id, outcome, &message).await {
+            tracing::error!(job = %active.job, run = %active.id, %outcome, error = format!("{error:#}"), "the run's end could not be written");
+        }
+        match outcome {
+            Outcome::Succeeded => tracing::info!(job = %active.job, run = %active.id, %outcome, message, "run ended"),
+            _ => tracing::warn!(job = %active.job, run = %active.id, %outcome, message, "run ended"),
+        }
+        {
+            let mut runs = self.runs();
+            runs.active.remove(&active.id);
+            if let Some(of_job) = runs.of_job.get_mut(&active.job) {
+                of_job.retain(|run| *run != active.id);
+                if of_job.is_empty() {
+                    runs.of_job.remove(&active.job);
+                }
+            }
+            self.count.send_replace(runs.active.len());
+        }
+        active.record.tell(Event::Finished(outcome, message));
+        // Nobody listens: nobody is told.
+        let _ = self.finished.send((active.job.clone(), active.id, outcome));
+    }
+
+    fn services(&self) -> Arc<Services> {
+        Arc::clone(&self.services.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const STOPPING: &str = "Rusuban was stopped";

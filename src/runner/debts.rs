@@ -1,0 +1,81 @@
+//! Paying debts: undoing what a kind began and did not end.
+use std::{io::ErrorKind, path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+
+use crate::{kinds::Services, model::Debt};
+
+/// A server that does not answer is asked again at the next start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pays a debt of a kind. Paying it twice is fine.
+///
+/// # Errors
+/// When it could not be paid; it is still owed then.
+pub(super) async fn pay(debt: &Debt, services: &Services) -> anyhow::Result<()> {
+    match debt {
+        Debt::Remove { path } => {
+            let owned = path.clone();
+            tokio::task::spawn_blocking(move || remove(&owned))
+                .await?
+                .with_context(|| format!("remove {}", path.display()))
+        }
+        Debt::Upload { bucket, key, upload } => {
+            let what = || format!("end the unfinished upload of {key} to bucket `{bucket}`");
+            let Some(bucket) = services.buckets.get(bucket) else {
+                return Err(anyhow::anyhow!("the settings no longer have this bucket")).with_context(what);
+            };
+            tokio::time::timeout(PATIENCE, bucket.abort_upload(key, upload))
+                .await
+                .context("no answer within a minute")
+                .and_then(|answer| Ok(answer?))
+                .with_context(what)
+        }
+        Debt::AfterHook { .. } => bail!("a hook is run, not paid"),
+    }
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    // What a damaged ledger might say must never become this.
+    if !path.is_absolute() || path.components().count() < 3 {
+        bail!("this is no temporary file of ours");
+    }
+    let gone = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match gone {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What is owed, in words.
+pub(super) fn in_words(debt: &Debt) -> String {
+    match debt {
+        Debt::AfterHook { command } => format!("its `after` hook `{}`", command.join(" ")),
+        Debt::Remove { path } => format!("removing {}", path.display()),
+        Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_a_file_and_nothing_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("spool");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(below.join("part"), "x").unwrap();
+        for _ in 0..2 {
+            remove(&below).unwrap();
+            assert!(!below.exists());
+        }
+        for never in ["/", "/etc", "relative/path"] {
+            remove(Path::new(never)).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The first thing at every start: what a process that died left behind is ended, written down and undone.
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clean::Cleaner,
+    debts,
+    hooks::{self, Hook},
+};
+use crate::{
+    clock::Clock,
+    job::Job,
+    kinds::Services,
+    model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState},
+    policy::OnCrash,
+    process::Tree,
+    store::Store,
+};
+
+/// Settles what an earlier process left: its unfinished runs are `interrupted`, processes that they had started are
+/// killed, and debts are paid. An `after` hook that was cut off is run again, so it may run twice.
+/// Only the one process that has this home to itself may call it. Returns the runs to run again (`on_crash = "rerun"`).
+///
+/// # Errors
+/// When the ledger cannot be read or written. What cannot be undone is no error: it is said, and tried again at the next start.
+pub async fn recover(
+    store: &Store,
+    clock: &Clock,
+    services: &Services,
+    jobs: &BTreeMap<JobName, Arc<Job>>,
+) -> anyhow::Result<Vec<RunId>> {
+    let past = Past { store, clock, services };
+    let mut again = Vec::new();
+    for run in store.unfinished().await? {
+        past.close(&run).await?;
+        if jobs.get(&run.job).is_some_and(|job| job.policies.on_crash == OnCrash::Rerun) {
+            again.push(run.id);
+        }
+    }
+    for (id, run, job, debt) in store.debts().await? {
+        past.settle(id, run, &job, &debt, jobs.get(&job)).await?;
+    }
+    Ok(again)
+}
+
+struct Past<'a> {
+    store: &'a Store,
+    clock: &'a Clock,
+    services: &'a Services,
+}
+
+impl Past<'_> {
+    async fn close(&self, run: &Run) -> anyhow::Result<()> {
+        let ended = Tree::new(&self.services.home, run.id).end(Duration::from_secs(5)).await;
+        let mut message = match run.state {
+            RunState::Queued => "Rusuban ended before this run began".to_owned(),
+            _ => "Rusuban ended while this run was at work".to_owned(),
+        };
+        if ended.asked > 0 {
+            message += &format!("; {} processes that it had left behind were stopped", ended.asked);
+        }
+        if ended.left > 0 {
+            message += &format!("; {} processes of it are still there and cannot be killed", ended.left);
+        }
+        self.say(run.id, vec![(Level::Error, message.clone())]).await?;
+        self.store.run_finished(run.id, Outcome::Interrupted, &message).await?;
+        tracing::warn!(job = %run.job, run = %run.id, outcome = %Outcome::Interrupted, message, "run ended");
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        id: DebtId,
+        run: RunId,
+        job: &JobName,
+        debt: &Debt,
+        file: Option<&Arc<Job>>,
+    ) -> anyhow::Result<()> {
+        let what = debts::in_words(debt);
+        let mut said = vec![(Level::Info, format!("at the next start: {what}"))];
+        let paid = match debt {
+            Debt::AfterHook { command } => {
+                let result = self.after(run, job, command, file, &mut said).await;
+                if let Err(error) = &result {
+                    said.push((Level::Error, format!("`after` hook: {error:#}")));
+                    tracing::error!(%job, %run, error = format!("{error:#}"), "the `after` hook of an interrupted run failed");
+                }
+                // It has run; running it at every start until it works would help nobody.
+                true
+            }
+            other => match debts::pay(other, self.services).await {
+                Ok(()) => true,
+                Err(error) => {
+                    said.push((Level::Warning, format!("{error:#}; it is tried again at the next start")));
+                    tracing::warn!(%job, %run, error = format!("{error:#}"), "what a run left behind could not be cleaned up; it is tried again at the next start");
+                    false
+                }
+            },
+        };
+        if paid {
+            self.store.paid(id).await?;
+        }
+        self.say(run, said).await
+    }
+
+    async fn after(
+        &self,
+        run: RunId,
+        job: &JobName,
+        command: &[String],
+        file: Option<&Arc<Job>>,
+        said: &mut Vec<(Level, String)>,
+    ) -> anyhow::Result<()> {
+        let ended = match self.store.run(run).await? {
+            Some(Run { state: RunState::Finished { outcome, .. }, message, .. }) => (outcome, message),
+            _ => (Outcome::Interrupted, String::new()),
+        };
+        let policies = file.map(|job| &job.policies);
+        let limit = policies.and_then(|policies| policies.timeout).map_or(hooks::LONGEST, |limit| limit.0);
+        let grace = policies.map_or(Duration::from_secs(10), |policies| policies.grace.0);
+        let (home, end) = (self.services.home.as_path(), Some((ended.0, &*ended.1)));
+        let hook = Hook { job, run, home, command, end, limit, grace };
+        let mut dropped = 0;
+        let result = hook
+            .run(&CancellationToken::new(), |line| {
+                if said.len() < 1000 {
+                    said.push((Level::Output, line.to_owned()));
+                } else {
+                    dropped += 1;
+                }
+            })
+            .await;
+        if dropped > 0 {
+            said.push((Level::Warning, format!("… {dropped} lines dropped …")));
+        }
+        result
+    }
+
+    /// Adds lines to the log of a run that has ended.
+    async fn say(&self, run: RunId, said: Vec<(Level, String)>) -> anyhow::Result<()> {
+        let cleaner = Cleaner::new(&self.services.redactor, Vec::new());
+        let last = self.store.lines(run, 0, u32::MAX).await?.last().map_or(0, |line| line.number);
+        let at = self.clock.now();
+        let lines = said.iter().flat_map(|(level, text)| cleaner.lines(text).into_iter().map(|text| (*level, text)));
+        let lines = (last + 1..).zip(lines).map(|(number, (level, text))| Line { number, at, level, text });
+        self.store.add_lines(run, lines.collect()).await
+    }
+}

@@ -1,0 +1,415 @@
+//! One run, from the gate to its end.
+use std::{any::Any, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Event, Runner,
+    active::Active,
+    clean::Cleaner,
+    debts,
+    gate::Pass,
+    hooks::{self, Hook},
+};
+use crate::{
+    job::Job,
+    kinds::{Cx, Record, Services, Summary},
+    model::{Debt, DebtId, Level, Outcome},
+    policy::{Overlap, Retry},
+    process::Tree,
+};
+
+/// What a run that was killed has to go, before it is left to itself.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
+
+type End = (Outcome, String);
+
+/// A run at work.
+struct Work<'a> {
+    runner: &'a Runner,
+    job: &'a Arc<Job>,
+    active: &'a Active,
+    services: Arc<Services>,
+    tree: Tree,
+}
+
+/// How an attempt ended, and the task if even killing did not end it.
+struct Attempt {
+    end: End,
+    stuck: Option<JoinHandle<anyhow::Result<Summary>>>,
+}
+
+/// Does all of a run but closing its row; its record is complete when this returns.
+pub(super) async fn work(runner: &Runner, job: &Arc<Job>, active: &Active) -> End {
+    let record = &active.record;
+    record.set_cleaner(Cleaner::new(&runner.services().redactor, Vec::new()));
+    let writing = tokio::spawn(Arc::clone(record).keep_writing());
+    let (outcome, message) = match enter(runner, job, active).await {
+        Some(pass) => {
+            let services = runner.services();
+            let tree = Tree::new(&services.home, active.id);
+            Work { runner, job, active, services, tree }.with_hooks(pass).await
+        }
+        None => (Outcome::Cancelled, active.why()),
+    };
+    let message = record.clean(&message);
+    record.close(writing).await;
+    (outcome, message)
+}
+
+fn label(active: &Active) -> String {
+    format!("run {} of {}", active.id, active.job)
+}
+
+/// Waits for its turn; none when it was asked to stop before.
+async fn enter(runner: &Runner, job: &Job, active: &Active) -> Option<Pass> {
+    let mut locks = job.kind.locks();
+    locks.extend(job.policies.locks.iter().cloned());
+    if job.policies.overlap != Overlap::Allow {
+        locks.push(format!("job:{}", job.name));
+    }
+    let class = &job.policies.class;
+    active.waits_at_gate(&locks, class);
+    if let Some(obstacle) = runner.gate.obstacle(&locks, class) {
+        active.record.line(Level::Info, &format!("waits for {obstacle}"));
+    }
+    let who = label(active);
+    tokio::select! {
+        biased;
+        () = active.stopping.cancelled() => None,
+        pass = runner.gate.enter(&who, &locks, class) => Some(pass),
+    }
+}
+
+impl Work<'_> {
+    /// The hooks around the attempts. The hook after is owed before the hook before is run.
+    async fn with_hooks(&self, pass: Pass) -> End {
+        let owed = match self.begin().await {
+            Ok(owed) => owed,
+            Err(error) => return (Outcome::Failed, format!("{error:#}")),
+        };
+        let (mut end, stuck) = match self.before().await {
+            Err(end) => (end, None),
+            Ok(()) => self.attempts(&pass).await,
+        };
+        self.pay_what_is_left().await;
+        if let Some((debt, command)) = owed {
+            end = self.after(debt, &command, end).await;
+        }
+        if let Some(stuck) = stuck {
+            // Its locks are free when it has truly ended, and not before.
+            tokio::spawn(async move {
+                let _ = stuck.await;
+                drop(pass);
+            });
+        }
+        end
+    }
+
+    /// Writes down that it begins, and what it will owe.
+    async fn begin(&self) -> anyhow::Result<Option<(DebtId, Vec<String>)>> {
+        let Work { runner, job, active, .. } = self;
+        let (reader, sources) = (self.services.secrets.clone(), job.kind.secrets());
+        if !sources.is_empty() {
+            // One that cannot be read is the kind's to complain of: it will not get it either.
+            let read = move || sources.iter().filter_map(|source| reader.0(source).ok()).collect();
+            let secrets = tokio::task::spawn_blocking(read).await?;
+            active.record.set_cleaner(Cleaner::new(&self.services.redactor, secrets));
+        }
+        runner.store.run_started(active.id, 1).await?;
+        active.begins(runner.clock.now(), 1);
+        tracing::info!(job = %active.job, run = %active.id, "run began");
+        let Some(after) = &job.policies.hooks.after else { return Ok(None) };
+        let command = after.arguments();
+        let debt = Debt::AfterHook { command: command.clone() };
+        Ok(Some((runner.store.owe(active.id, &active.job, &debt).await?, command)))
+    }
+
+    async fn before(&self) -> Result<(), End> {
+        let Some(before) = &self.job.policies.hooks.before else { return Ok(()) };
+        match self.hook("before", &before.arguments(), None, &self.active.stopping).await {
+            _ if self.active.stopping.is_cancelled() => Err((Outcome::Cancelled, self.active.why())),
+            Err(error) => Err((Outcome::Failed, format!("the work was not begun: `before` hook: {error:#}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The hook after the work is not stopped with it: undoing is its purpose. Only when Rusuban itself ends it has no
+    /// longer than the grace period, and stays owed until the next start.
+    async fn after(&self, debt: DebtId, command: &[String], end: End) -> End {
+        let closing = &self.runner.closing;
+        let (stop, grace) = (CancellationToken::new(), self.job.policies.grace.0);
+        let message = self.active.record.clean(&end.1);
+        let hook = self.hook("after", command, Some((end.0, &message)), &stop);
+        tokio::pin!(hook);
+        let result = tokio::select! {
+            result = &mut hook => result,
+            () = async { closing.cancelled().await; tokio::time::sleep(grace).await } => {
+                stop.cancel();
+                hook.await
+            }
+        };
+        let put_off = stop.is_cancelled() && result.is_err();
+        if !put_off && let Err(error) = self.runner.store.paid(debt).await {
+            self.warn(&format!(
+                "the `after` hook has run, but this could not be written, and it will run again: {error:#}"
+            ));
+        }
+        match (result, end) {
+            (Ok(()), end) => end,
+            (Err(_), end) if put_off => {
+                self.warn("the `after` hook was cut short because Rusuban ends; it is run again at the next start");
+                match end {
+                    (Outcome::Succeeded, message) => (
+                        Outcome::Failed,
+                        format!("{message}; its `after` hook was cut short and is run again at the next start"),
+                    ),
+                    end => end,
+                }
+            }
+            (Err(error), (Outcome::Succeeded, message)) => {
+                (Outcome::Failed, format!("the work was done ({message}), but its `after` hook failed: {error:#}"))
+            }
+            (Err(error), (outcome, message)) => (outcome, format!("{message}; its `after` hook failed too: {error:#}")),
+        }
+    }
+
+    async fn hook(
+        &self,
+        name: &str,
+        command: &[String],
+        end: Option<(Outcome, &str)>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Work { job, active, .. } = self;
+        let limit = job.policies.timeout.map_or(hooks::LONGEST, |limit| limit.0);
+        let (home, grace) = (self.services.home.as_path(), job.policies.grace.0);
+        let hook = Hook { job: &active.job, run: active.id, home, command, end, limit, grace };
+        active.record.step_began(name);
+        let result = hook.run(stop, |line| active.record.line(Level::Output, line)).await;
+        let error = result.as_ref().err().map(|error| format!("{error:#}"));
+        if let Some(error) = &error {
+            active.record.line(Level::Error, &format!("`{name}` hook: {error}"));
+        }
+        active.record.step_ended(name, error.as_deref());
+        result
+    }
+
+    /// Tries until it works, the attempts are used up, or it is asked to stop.
+    async fn attempts(&self, pass: &Pass) -> (End, Option<JoinHandle<anyhow::Result<Summary>>>) {
+        let Work { runner, job, active, .. } = self;
+        let most = job.policies.retry.attempts.get();
+        let mut number = 1;
+        loop {
+            active.record.tell(Event::Attempt(number));
+            let Attempt { end: (outcome, message), stuck } = self.attempt().await;
+            let again = matches!(outcome, Outcome::Failed | Outcome::TimedOut) && number < most && stuck.is_none();
+            if !again || active.stopping.is_cancelled() {
+                if outcome != Outcome::Succeeded {
+                    active.record.line(Level::Error, &message);
+                }
+                return ((outcome, message), stuck);
+            }
+            self.pay_what_is_left().await;
+            let wait = backoff(&job.policies.retry, number, random());
+            self.warn(&format!("attempt {number} of {most}: {message}; the next one is in {}", in_words(wait)));
+            number += 1;
+            let next = async {
+                pass.step_aside();
+                active.waits_to_retry(runner.clock.now() + wait);
+                runner.clock.sleep(wait).await;
+                active.waits_at_gate(&[], &job.policies.class);
+                pass.step_in(&label(active), &job.policies.class).await;
+            };
+            tokio::select! {
+                biased;
+                () = active.stopping.cancelled() => {
+                    return ((Outcome::Cancelled, format!("{}, before attempt {number}; the last one: {message}", active.why())), None);
+                }
+                () = next => {}
+            }
+            if let Err(error) = runner.store.run_started(active.id, number).await {
+                return ((Outcome::Failed, format!("write down attempt {number}: {error:#}")), None);
+            }
+            active.begins(runner.clock.now(), number);
+            active.record.line(Level::Info, &format!("attempt {number} of {most}"));
+        }
+    }
+
+    async fn attempt(&self) -> Attempt {
+        let Work { job, active, .. } = self;
+        let cancelled = active.stopping.child_token();
+        let cx = Cx {
+            job: active.job.clone(),
+            run: active.id,
+            clock: self.runner.clock.clone(),
+            cancelled: cancelled.clone(),
+            services: Arc::clone(&self.services),
+            record: Arc::clone(&active.record) as Arc<dyn Record>,
+        };
+        let kind = Arc::clone(&job.kind);
+        // A task of its own: its panic is its own, and it can be left to itself when it is stuck.
+        let mut task = tokio::spawn(async move { kind.run(&cx).await });
+        let limit = job.policies.timeout;
+        let too_late = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit.0).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (ended, timed_out) = tokio::select! {
+            ended = &mut task => (Some(ended), None),
+            () = too_late => (None, limit),
+            () = active.stopping.cancelled() => (None, None),
+        };
+        let (ended, stuck) = match ended {
+            Some(ended) if !active.stopping.is_cancelled() => (Some(ended), None),
+            Some(ended) => {
+                self.end_processes(job.policies.grace.0).await;
+                (Some(ended), None)
+            }
+            None => {
+                if let Some(limit) = timed_out {
+                    self.warn(&format!("it has taken longer than its timeout of {limit} and is asked to stop"));
+                } else {
+                    active.record.line(Level::Info, &format!("asked to stop: {}", active.why()));
+                }
+                cancelled.cancel();
+                self.stop(task).await
+            }
+        };
+        let reason = match timed_out {
+            Some(limit) => Some((Outcome::TimedOut, format!("it took longer than its timeout of {limit}"))),
+            None if active.stopping.is_cancelled() => Some((Outcome::Cancelled, active.why())),
+            None => None,
+        };
+        Attempt { end: self.judge(ended, reason), stuck }
+    }
+
+    /// Waits for a task that was asked to stop: for the grace period, then without its processes, then without mercy.
+    async fn stop(
+        &self,
+        mut task: JoinHandle<anyhow::Result<Summary>>,
+    ) -> (Option<Ended>, Option<JoinHandle<anyhow::Result<Summary>>>) {
+        let grace = self.job.policies.grace.0;
+        let until = Instant::now() + grace;
+        if let Ok(ended) = tokio::time::timeout(grace, &mut task).await {
+            self.end_processes(until.saturating_duration_since(Instant::now())).await;
+            return (Some(ended), None);
+        }
+        self.warn(&format!("it has not stopped within {} and is killed", self.job.policies.grace));
+        self.end_processes(Duration::ZERO).await;
+        if let Ok(ended) = tokio::time::timeout(LAST_MOMENTS, &mut task).await {
+            return (Some(ended), None);
+        }
+        task.abort();
+        if tokio::time::timeout(LAST_MOMENTS, &mut task).await.is_ok() {
+            self.end_processes(Duration::ZERO).await;
+            return (None, None);
+        }
+        self.warn("even killed it has not ended, as when a disk or a network share does not answer; its locks are kept until it has");
+        (None, Some(task))
+    }
+
+    async fn end_processes(&self, grace: Duration) {
+        let ending = self.tree.end(grace).await;
+        if ending.killed > 0 {
+            self.warn(&format!("{} of its processes had not stopped and were killed", ending.killed));
+        }
+        if ending.left > 0 {
+            self.warn(&format!("{} of its processes are still there and cannot be killed", ending.left));
+        }
+    }
+
+    /// What an attempt's end is called. `reason`: it was asked to stop.
+    fn judge(&self, ended: Option<Ended>, reason: Option<End>) -> End {
+        match (ended, reason) {
+            (Some(Err(error)), _) if error.is_panic() => (
+                Outcome::Failed,
+                format!("this is a mistake in Rusuban, please report it: panic: {}", panic_text(&*error.into_panic())),
+            ),
+            (Some(Ok(Ok(summary))), None | Some((Outcome::Cancelled, _))) => (Outcome::Succeeded, summary),
+            (Some(Ok(Ok(summary))), Some((outcome, reason))) => (outcome, format!("{reason}, but was done: {summary}")),
+            (Some(Ok(Err(error))), None) => (Outcome::Failed, format!("{error:#}")),
+            (Some(Ok(Err(error))), Some(reason)) => {
+                // It may tell what could not be undone.
+                self.active.record.line(Level::Info, &format!("it stopped: {error:#}"));
+                reason
+            }
+            (None | Some(Err(_)), Some((outcome, reason))) => {
+                (outcome, format!("{reason}; it did not stop and was killed"))
+            }
+            (None | Some(Err(_)), None) => (Outcome::Failed, "it was ended from outside".to_owned()),
+        }
+    }
+
+    /// Pays what the kind owes and has not paid: it failed, panicked or was killed.
+    async fn pay_what_is_left(&self) {
+        for (id, debt) in self.active.record.take_debts() {
+            let paid = match debts::pay(&debt, &self.services).await {
+                Ok(()) => self.runner.store.paid(id).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = paid {
+                self.warn(&format!("{error:#}; it is tried again at the next start"));
+            }
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        self.active.record.line(Level::Warning, text);
+    }
+}
+
+type Ended = Result<anyhow::Result<Summary>, tokio::task::JoinError>;
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "without a text",
+    }
+}
+
+/// The wait after attempt `number`: doubled each time, up to the longest, give or take a tenth. `random` is from 0 to 1.
+fn backoff(retry: &Retry, number: u32, random: f64) -> Duration {
+    let doubled = 2u32.checked_pow(number.saturating_sub(1)).and_then(|times| retry.delay.0.checked_mul(times));
+    doubled.unwrap_or(Duration::MAX).min(retry.max_delay.0).mul_f64(0.9 + 0.2 * random)
+}
+
+fn random() -> f64 {
+    let mut bytes = [0; 2];
+    // Without randomness the wait is exact, which is fine.
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u16::from_ne_bytes(bytes)) / f64::from(u16::MAX),
+        Err(_) => 0.5,
+    }
+}
+
+fn in_words(wait: Duration) -> String {
+    let rounded = if wait < Duration::from_secs(10) {
+        Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    } else {
+        Duration::from_secs(wait.as_secs())
+    };
+    crate::config::units::Span(rounded).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::units::Span;
+
+    #[test]
+    fn the_wait_doubles_up_to_the_longest_give_or_take_a_tenth() {
+        let retry = Retry { delay: Span::seconds(10), max_delay: Span::seconds(60), ..Retry::default() };
+        let exact: Vec<_> = (1..6).map(|number| backoff(&retry, number, 0.5).as_secs_f64().round()).collect();
+        assert_eq!(exact, [10.0, 20.0, 40.0, 60.0, 60.0]);
+        assert_eq!(backoff(&retry, 1, 0.0), Duration::from_secs(9));
+        assert_eq!(backoff(&retry, 1, 1.0), Duration::from_secs(11));
+        assert!(backoff(&retry, 4_000_000, 1.0) <= Duration::from_secs(66));
+        let (a, b): (f64, f64) = (random(), random());
+        assert!((0.0..=1.0).contains(&a) && (0.0..=1.0).contains(&b));
+    }
+}
