@@ -1,1 +1,1 @@
-//! x
+//! The composition root.

@@ -6,6 +6,13 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
+pub mod folder;
+pub mod limited;
+pub mod memory;
+pub mod retrying;
+pub mod s3;
+pub mod settings;
+
 /// Why an operation on a bucket did not work; callers choose by it.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
@@ -114,3 +121,10 @@ pub trait Upload: Send {
 
 /// Bytes of each part of an upload but the last: 10,000 of them, S3's limit, make 156 GiB; see `upload` for larger objects.
 pub const PART: usize = 16 << 20;
+
+/// The bytes of `range`, as far as they are there.
+fn slice(bytes: &Bytes, range: Option<Range<u64>>) -> Bytes {
+    let Some(range) = range else { return bytes.clone() };
+    let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(usize::try_from(range.start).unwrap_or(usize::MAX).min(end)..end)
+}

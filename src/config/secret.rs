@@ -2,7 +2,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A secret: it cannot be printed, logged or serialised, and it is removed by value from captured output.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Where a secret comes from. A file or a command's output loses one final line break.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
     /// An environment variable of the Rusuban process.
@@ -37,6 +37,19 @@ pub enum SecretSource {
     File(PathBuf),
     /// A command's standard output: the argument list, run without a shell.
     Command(Vec<String>),
+}
+
+/// Reads a secret from where it is; given by `config`, which alone reads the environment.
+#[derive(Clone)]
+pub struct SecretReader(pub Arc<ReadSecret>);
+
+/// Reads one secret.
+pub type ReadSecret = dyn Fn(&SecretSource) -> anyhow::Result<Secret> + Send + Sync;
+
+impl fmt::Debug for SecretReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretReader")
+    }
 }
 
 /// Removes secrets from text by value.

@@ -8,7 +8,7 @@ use crate::{
     bucket::Bucket,
     clock::Clock,
     config::mistake::Problem,
-    config::secret::{Redactor, Secret, SecretSource},
+    config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
     model::{Debt, DebtId, JobName, Level, RunId},
     policy::MissedPolicy,
@@ -105,19 +105,6 @@ pub struct Services {
     pub secrets: SecretReader,
     /// Removes the secrets of the settings.
     pub redactor: Redactor,
-}
-
-/// Reads a secret from where it is; given by `config`, which alone reads the environment.
-#[derive(Clone)]
-pub struct SecretReader(pub Arc<ReadSecret>);
-
-/// Reads one secret.
-pub type ReadSecret = dyn Fn(&SecretSource) -> anyhow::Result<Secret> + Send + Sync;
-
-impl Debug for SecretReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretReader")
-    }
 }
 
 /// A run's record: lines, steps, progress, facts and debts. Kept by the runner in the store, which no kind sees.

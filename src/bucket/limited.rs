@@ -1,0 +1,152 @@
+//! A limit on how long an operation may be silent, and on bytes a second.
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{Body, Bucket, BucketError, Object, Put, Result, Upload};
+
+/// A bucket with limits.
+#[derive(Clone, Debug)]
+pub struct Limited {
+    inner: Arc<dyn Bucket>,
+    /// An operation, or a stream between two chunks, that says nothing for this long is given up.
+    silence: Duration,
+    up: Option<Arc<Pace>>,
+    down: Option<Arc<Pace>>,
+}
+
+/// When the next bytes may go, so that no more than so many go in a second.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: u64,
+    free_at: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: u64) -> Arc<Self> {
+        Arc::new(Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::new(Instant::now()) })
+    }
+
+    async fn go(&self, bytes: usize) {
+        let wait_until = {
+            let mut free_at = self.free_at.lock().await;
+            let begin = (*free_at).max(Instant::now());
+            let nanoseconds = u128::from(bytes as u64) * 1_000_000_000 / u128::from(self.bytes_per_second);
+            *free_at = begin + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+            begin
+        };
+        tokio::time::sleep_until(wait_until).await;
+    }
+}
+
+impl Limited {
+    /// Limits `inner`; bytes a second up and down where given.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Bucket>, silence: Duration, up: Option<u64>, down: Option<u64>) -> Self {
+        Self { inner, silence, up: up.map(Pace::new), down: down.map(Pace::new) }
+    }
+
+    async fn patient<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.silence, operation).await
+    }
+}
+
+async fn within<T>(silence: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(silence, operation).await.unwrap_or_else(|_| {
+        Err(BucketError::Unreachable(format!("no answer within {}", crate::text::duration(silence))))
+    })
+}
+
+#[async_trait]
+impl Bucket for Limited {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
+        if let Some(pace) = &self.up {
+            pace.go(body.len()).await;
+        }
+        self.patient(self.inner.put(key, body, put)).await
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
+        let inner = self.patient(self.inner.upload(key)).await?;
+        Ok(Box::new(LimitedUpload { inner, silence: self.silence, pace: self.up.clone() }))
+    }
+
+    async fn abort_upload(&self, key: &str, upload: &str) -> Result<()> {
+        self.patient(self.inner.abort_upload(key, upload)).await
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Body> {
+        let body = self.patient(self.inner.get(key, range)).await?;
+        let (silence, pace) = (self.silence, self.down.clone());
+        let body = futures_util::stream::unfold(Some(body), move |body| {
+            let pace = pace.clone();
+            async move {
+                let mut body = body?;
+                let chunk = within(silence, async { Ok(body.next().await) }).await;
+                match chunk {
+                    Ok(None) => None,
+                    Ok(Some(chunk)) => {
+                        if let (Some(pace), Ok(bytes)) = (&pace, &chunk) {
+                            pace.go(bytes.len()).await;
+                        }
+                        Some((chunk, Some(body)))
+                    }
+                    Err(error) => Some((Err(error), None)),
+                }
+            }
+        });
+        Ok(body.boxed())
+    }
+
+    async fn head(&self, key: &str) -> Result<Object> {
+        self.patient(self.inner.head(key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object>>> {
+        self.patient(self.inner.list(prefix)).await
+    }
+
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        self.patient(self.inner.folders(prefix)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.patient(self.inner.delete(key)).await
+    }
+}
+
+struct LimitedUpload {
+    inner: Box<dyn Upload>,
+    silence: Duration,
+    pace: Option<Arc<Pace>>,
+}
+
+#[async_trait]
+impl Upload for LimitedUpload {
+    fn id(&self) -> String {
+        self.inner.id()
+    }
+
+    async fn part(&mut self, part: Bytes) -> Result<()> {
+        if let Some(pace) = &self.pace {
+            pace.go(part.len()).await;
+        }
+        // A part waits for a place among several: each of them may be slow.
+        within(self.silence * 4, self.inner.part(part)).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        within(self.silence * 4, self.inner.finish()).await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        within(self.silence, self.inner.abort()).await
+    }
+}
