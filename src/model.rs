@@ -44,6 +44,16 @@ impl TryFrom<String> for JobName {
     }
 }
 
+impl schemars::JsonSchema for JobName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "JobName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 63 })
+    }
+}
+
 impl From<JobName> for String {
     fn from(name: JobName) -> Self {
         name.0.to_string()

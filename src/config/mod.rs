@@ -1,5 +1,218 @@
 //! What people write: `rusuban.toml` and `jobs/*.toml`, read into settings and jobs, with every mistake found in one go.
 //! Only this module reads the environment.
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
+use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName};
+
+mod home;
+mod jobs;
 pub mod mistake;
+mod read;
+pub mod schema;
 pub mod secret;
+mod secrets;
+pub mod settings;
 pub mod units;
+
+pub use home::{Environment, Home};
+use mistake::Mistake;
+use read::Found;
+use secret::{Redactor, SecretReader};
+use settings::{Settings, SettingsFile};
+
+/// All files, read and found right.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where they are.
+    pub home: Home,
+    /// `rusuban.toml`.
+    pub settings: Settings,
+    /// The jobs by name.
+    pub jobs: BTreeMap<JobName, Arc<Job>>,
+    /// Reads secrets.
+    pub secrets: SecretReader,
+}
+
+/// What was read, and what a person should look at.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// All files.
+    pub config: Config,
+    /// What is right, and probably not meant.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads all files of a home.
+///
+/// # Errors
+/// Every mistake in every file.
+pub fn load(home: &Home, environment: &Environment) -> Result<Loaded, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut warnings = Vec::new();
+    let reader = secrets::reader(home, environment);
+    let settings = load_settings(home, environment, &mut mistakes, &mut warnings);
+    let mut jobs = BTreeMap::new();
+    let mut texts = BTreeMap::new();
+    let mut wrong_files = Vec::new();
+    for path in job_files(home, &mut mistakes) {
+        let shown = shown(home, &path);
+        let Some((name, text)) = open_job(&path, &shown, &mut mistakes) else { continue };
+        let Some(table) = parse(&shown, &text, &mut mistakes) else {
+            wrong_files.push(name);
+            continue;
+        };
+        let mut found = Vec::new();
+        let job = jobs::read(&name, &text, &table, &settings, &mut found);
+        if let Some(job) = &job {
+            secrets::check(home, environment, &job.kind.secrets(), &table, &mut found, |at, message| {
+                warnings.push(Mistake::at(&shown, &text, &at, message, None));
+            });
+        }
+        if !found.is_empty() {
+            wrong_files.push(name.clone());
+        }
+        mistakes.extend(placed(&shown, &text, found));
+        if let Some(job) = job {
+            jobs.insert(name.clone(), Arc::new(job));
+            texts.insert(name, (shown, text));
+        }
+    }
+    for (name, problem) in jobs::check_chains(&jobs, &wrong_files) {
+        if let Some((shown, text)) = texts.get(&name)
+            && let Ok(table) = DeTable::parse(text)
+        {
+            mistakes.extend(placed(shown, text, vec![Found { at: read::place(&table, &problem.key), problem }]));
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Loaded { config: Config { home: home.clone(), settings, jobs, secrets: reader }, warnings })
+}
+
+impl Config {
+    /// What runs share: buckets opened, secrets at hand. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a secret or a certificate cannot be read.
+    pub async fn services(&self, clock: &Clock) -> anyhow::Result<Arc<Services>> {
+        use anyhow::Context as _;
+        let mut buckets = BTreeMap::new();
+        let mut known = Vec::new();
+        for (name, bucket) in &self.settings.buckets {
+            let opened = bucket.open(self.home.path(), &self.secrets, clock).await;
+            buckets.insert(name.clone(), opened.with_context(|| format!("open the bucket `{name}`"))?);
+            for source in bucket.secrets() {
+                known.push((self.secrets.0)(source)?);
+            }
+        }
+        Ok(Arc::new(Services {
+            home: self.home.path().to_owned(),
+            spool: self.settings.data.join("spool"),
+            store: self.settings.data.join("rusuban.db"),
+            buckets,
+            time_zone: self.settings.time_zone,
+            http: http::client()?,
+            secrets: self.secrets.clone(),
+            redactor: Redactor::new(known),
+        }))
+    }
+}
+
+fn load_settings(
+    home: &Home,
+    environment: &Environment,
+    mistakes: &mut Vec<Mistake>,
+    warnings: &mut Vec<Mistake>,
+) -> Settings {
+    let path = home.settings();
+    let shown = shown(home, &path);
+    let mut problems = Vec::new();
+    let empty = |problems: &mut Vec<_>| Settings::new(SettingsFile::default(), home.path(), environment, problems);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return empty(&mut problems),
+        Err(error) => {
+            mistakes.push(unreadable(&shown, &error));
+            return empty(&mut problems);
+        }
+    };
+    let Some(table) = parse(&shown, &text, mistakes) else { return empty(&mut problems) };
+    let mut found = Vec::new();
+    let file = read::read(table.clone(), |keys| SettingsFile::deserialize(keys), &[], &mut found);
+    let settings = Settings::new(file.unwrap_or_default(), home.path(), environment, &mut problems);
+    found.extend(problems.into_iter().map(|problem| Found { at: read::place(&table, &problem.key), problem }));
+    let sources: Vec<_> = settings.buckets.values().flat_map(|bucket| bucket.secrets()).cloned().collect();
+    secrets::check(home, environment, &sources, &table, &mut found, |at, message| {
+        warnings.push(Mistake::at(&shown, &text, &at, message, None));
+    });
+    mistakes.extend(placed(&shown, &text, found));
+    settings
+}
+
+/// The job files in order of their names.
+fn job_files(home: &Home, mistakes: &mut Vec<Mistake>) -> Vec<PathBuf> {
+    let folder = home.jobs();
+    let mut files = Vec::new();
+    match fs::read_dir(&folder) {
+        Ok(entries) => files.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => mistakes.push(unreadable(&shown(home, &folder), &error)),
+    }
+    let hidden = |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml") && !hidden(file));
+    files.sort();
+    files
+}
+
+fn open_job(path: &Path, shown: &Path, mistakes: &mut Vec<Mistake>) -> Option<(JobName, String)> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = stem.parse().map_err(|message: String| mistakes.push(Mistake::of_file(shown, message, None)));
+    let text = fs::read_to_string(path).map_err(|error| mistakes.push(unreadable(shown, &error)));
+    Some((name.ok()?, text.ok()?))
+}
+
+fn parse<'a>(shown: &Path, text: &'a str, mistakes: &mut Vec<Mistake>) -> Option<read::Table<'a>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Some(table);
+    }
+    mistakes.extend(errors.iter().map(|error| {
+        let at = error.span().unwrap_or_default();
+        Mistake::at(shown, text, &at, format!("this is not TOML: {}", error.message().trim_end()), None)
+    }));
+    None
+}
+
+fn placed(shown: &Path, text: &str, found: Vec<Found>) -> Vec<Mistake> {
+    let mut found = found;
+    found.sort_by_key(|found| found.at.start);
+    found
+        .into_iter()
+        .map(|Found { at, problem }| {
+            if at.is_empty() && problem.key.is_empty() {
+                Mistake::of_file(shown, problem.message, problem.hint)
+            } else {
+                Mistake::at(shown, text, &at, problem.message, problem.hint)
+            }
+        })
+        .collect()
+}
+
+fn unreadable(shown: &Path, error: &std::io::Error) -> Mistake {
+    Mistake::of_file(shown, format!("cannot be read: {error}"), None)
+}
+
+/// A path as people know it: within the home folder.
+fn shown(home: &Home, path: &Path) -> PathBuf {
+    path.strip_prefix(home.path()).unwrap_or(path).to_owned()
+}

@@ -58,7 +58,7 @@ pub struct KindEntry {
     /// Its example: `jobs/….toml`, the help text of `rusuban kinds NAME`.
     pub example: &'static str,
     /// Reads the kind's own keys.
-    pub parse: fn(toml::Table) -> Result<Arc<dyn Kind>, toml::de::Error>,
+    pub parse: fn(toml::Deserializer<'_>) -> Result<Arc<dyn Kind>, toml::de::Error>,
     /// Their JSON schema.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     /// What becomes of missed slots when the job does not say.
@@ -189,4 +189,14 @@ pub const KINDS: &[KindEntry] = &[];
 #[must_use]
 pub fn find(name: &str) -> Option<&'static KindEntry> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// Reads a kind's own keys: [`KindEntry::parse`] of every kind.
+///
+/// # Errors
+/// Where the keys do not fit, with their place.
+pub fn read<K: Kind + serde::de::DeserializeOwned + 'static>(
+    keys: toml::Deserializer<'_>,
+) -> Result<Arc<dyn Kind>, toml::de::Error> {
+    Ok(Arc::new(K::deserialize(keys)?))
 }

@@ -1,2 +1,370 @@
 //! What is due and what was missed (the pure planner in [`plan`]), and the short loop around it.
+//!
+//! The loop looks at the wall clock at least once a second, so a machine that slept or a clock that was set is noticed at
+//! once. Everything that is due is settled in one transaction before the first run starts.
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{Clock, LONGEST_SLEEP},
+    job::Job,
+    model::{JobName, Outcome, Run, RunId, Trigger},
+    runner::{Admission, Runner},
+    store::{Settled, Settlement, Store, Verdict},
+};
+
 pub mod plan;
+
+use plan::{Plan, Question, What};
+
+/// A cursor further ahead of the clock than this is a clock's that was wrong: the schedule is anchored anew, since waiting
+/// until the clock gets there may take years. The ledger still lets no slot run twice.
+const WRONG_CLOCK: TimeDelta = TimeDelta::hours(25);
+
+/// Starts runs when they are due.
+#[derive(Debug)]
+pub struct Scheduler {
+    store: Store,
+    runner: Arc<Runner>,
+    clock: Clock,
+    entries: Mutex<Entries>,
+    /// Entries have changed.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    jobs: HashMap<JobName, Entry>,
+    /// When to look at which job again. Entries that are out of date are dropped when they come up.
+    agenda: BinaryHeap<Reverse<(DateTime<Utc>, JobName)>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    job: Arc<Job>,
+    cursor: DateTime<Utc>,
+    paused: Option<DateTime<Utc>>,
+    /// It was paused since then, and is no longer; the next plan settles what went by.
+    was_paused: Option<DateTime<Utc>>,
+    next: Option<DateTime<Utc>>,
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Jobs that were not there before.
+    pub added: Vec<JobName>,
+    /// Jobs whose file has changed.
+    pub changed: Vec<JobName>,
+    /// Jobs that are gone; their runs go on.
+    pub removed: Vec<JobName>,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(word, names)| {
+                let names: Vec<&str> = names.iter().map(JobName::as_str).collect();
+                format!("{word}: {}", names.join(", "))
+            })
+            .collect();
+        f.write_str(if parts.is_empty() { "no job has changed" } else { "" })?;
+        f.write_str(&parts.join("; "))
+    }
+}
+
+impl Scheduler {
+    /// A scheduler without jobs.
+    #[must_use]
+    pub fn new(store: Store, runner: Arc<Runner>, clock: Clock) -> Self {
+        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Takes these jobs in place of those before. Runs that go on are not disturbed. A job that is new, or whose schedule has
+    /// changed while this process ran, has its first slot after now; one that the ledger knows goes on where it was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn reload(&self, jobs: Vec<Arc<Job>>) -> anyhow::Result<Changes> {
+        let now = self.clock.now();
+        let cursors = self.store.cursors().await?;
+        let mut changes = Changes::default();
+        let mut anchors = Vec::new();
+        {
+            let mut entries = self.lock();
+            let mut old = std::mem::take(&mut entries.jobs);
+            entries.agenda.clear();
+            let first = old.is_empty();
+            for job in jobs {
+                let known = cursors.get(&job.name);
+                let before = old.remove(&job.name);
+                match &before {
+                    Some(before) if before.job.source != job.source => changes.changed.push(job.name.clone()),
+                    Some(_) => {}
+                    None => changes.added.push(job.name.clone()),
+                }
+                let goes_on = match &before {
+                    Some(before) => (before.job.schedule == job.schedule && before.job.enabled == job.enabled)
+                        .then_some(before.cursor),
+                    None if first => known.and_then(|known| known.at),
+                    None => None,
+                };
+                let cursor = goes_on.filter(|cursor| *cursor < now + WRONG_CLOCK);
+                if cursor.is_none() && has_slots(&job) {
+                    anchors.push(Settlement { job: job.name.clone(), slots: Vec::new(), cursor: now });
+                }
+                let paused =
+                    before.as_ref().map_or_else(|| known.and_then(|known| known.paused), |before| before.paused);
+                let was_paused = before.and_then(|before| before.was_paused);
+                let name = job.name.clone();
+                let entry = Entry { job, cursor: cursor.unwrap_or(now), paused, was_paused, next: None };
+                // Whatever went by is found when the loop looks at the job, at once.
+                if has_slots(&entry.job) {
+                    entries.agenda.push(Reverse((now, name.clone())));
+                }
+                entries.jobs.insert(name, entry);
+            }
+            changes.removed = old.into_keys().collect();
+        }
+        for names in [&mut changes.added, &mut changes.changed, &mut changes.removed] {
+            names.sort();
+        }
+        self.store.settle(anchors).await?;
+        self.changed.notify_one();
+        Ok(changes)
+    }
+
+    /// Starts runs when they are due, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut finished = self.runner.finished();
+        if let Err(error) = self.start_up().await {
+            tracing::error!("start the jobs that run at every start: {error:#}");
+        }
+        loop {
+            if let Err(error) = self.look().await {
+                tracing::error!("settle what is due: {error:#}");
+                self.clock.sleep(LONGEST_SLEEP).await;
+            }
+            let wait = self.until_next();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.changed.notified() => {}
+                ended = finished.recv() => match ended {
+                    Ok((job, run, Outcome::Succeeded)) => self.follow_up(Some((job, run))).await,
+                    // So many ended at once that some were not heard of: look at all that wait.
+                    Err(RecvError::Lagged(_)) => self.follow_up(None).await,
+                    Ok(_) | Err(RecvError::Closed) => {}
+                },
+                () = self.clock.sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Runs a job now.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn run_now(&self, job: Arc<Job>, trigger: Trigger) -> anyhow::Result<Run> {
+        let run = self.store.queue_run(&job.name, trigger).await?;
+        self.runner.start(job, run.clone());
+        Ok(run)
+    }
+
+    /// Lets a job's slots go by from now on.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn pause(&self, name: &JobName) -> anyhow::Result<()> {
+        self.store.pause(name, true).await?;
+        let now = self.clock.now();
+        if let Some(entry) = self.lock().jobs.get_mut(name) {
+            entry.paused.get_or_insert(now);
+            entry.next = None;
+        }
+        Ok(())
+    }
+
+    /// Takes up a paused job's schedule; what went by is up to its `missed` policy.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn resume(&self, name: &JobName) -> anyhow::Result<()> {
+        self.store.pause(name, false).await?;
+        let now = self.clock.now();
+        {
+            let mut entries = self.lock();
+            if let Some(entry) = entries.jobs.get_mut(name) {
+                entry.was_paused = entry.paused.take();
+                if has_slots(&entry.job) {
+                    entries.agenda.push(Reverse((now, name.clone())));
+                }
+            }
+        }
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start_up(&self) -> anyhow::Result<()> {
+        let jobs: Vec<Arc<Job>> = self
+            .lock()
+            .jobs
+            .values()
+            .filter(|entry| entry.job.enabled && entry.paused.is_none())
+            .filter(|entry| entry.job.schedule.as_ref().is_some_and(crate::schedule::Schedule::is_startup))
+            .map(|entry| Arc::clone(&entry.job))
+            .collect();
+        for job in jobs {
+            self.run_now(job, Trigger::Startup).await?;
+        }
+        Ok(())
+    }
+
+    fn until_next(&self) -> std::time::Duration {
+        let now = self.clock.now();
+        let next = self.lock().agenda.peek().map(|Reverse((at, _))| *at);
+        next.and_then(|next| (next - now).to_std().ok()).map_or_else(
+            || if next.is_some() { std::time::Duration::ZERO } else { LONGEST_SLEEP },
+            |wait| wait.min(LONGEST_SLEEP),
+        )
+    }
+
+    /// Settles all that is due, then starts it.
+    async fn look(&self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let (settlements, jobs) = self.plan_due(now);
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        let planned: Vec<JobName> = settlements.iter().map(|settlement| settlement.job.clone()).collect();
+        let runs = match self.store.settle(settlements).await {
+            Ok(runs) => runs,
+            Err(error) => {
+                // Nothing was written: look at these jobs again.
+                let mut entries = self.lock();
+                for job in planned {
+                    entries.agenda.push(Reverse((now, job)));
+                }
+                return Err(error);
+            }
+        };
+        let mut entries = self.lock();
+        for (name, plan) in jobs {
+            if let Some(entry) = entries.jobs.get_mut(&name) {
+                entry.cursor = entry.cursor.max(plan.cursor);
+                entry.was_paused = None;
+            }
+        }
+        for run in runs {
+            if let Some(entry) = entries.jobs.get(&run.job) {
+                self.runner.start(Arc::clone(&entry.job), run);
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans every job whose time has come; puts it on the agenda again.
+    fn plan_due(&self, now: DateTime<Utc>) -> (Vec<Settlement>, Vec<(JobName, Plan)>) {
+        let mut entries = self.lock();
+        let entries = &mut *entries;
+        let (mut settlements, mut plans) = (Vec::new(), Vec::new());
+        while let Some(Reverse((at, _))) = entries.agenda.peek()
+            && *at <= now
+            && let Some(Reverse((_, name))) = entries.agenda.pop()
+        {
+            let Some(entry) = entries.jobs.get_mut(&name) else { continue };
+            let (Some(schedule), None) = (&entry.job.schedule, entry.paused) else { continue };
+            let question = Question {
+                job: &name,
+                schedule,
+                jitter: entry.job.policies.jitter.0,
+                missed: entry.job.policies.missed,
+                window: entry.job.policies.missed_window.0,
+                cursor: entry.cursor,
+                paused_since: entry.was_paused,
+            };
+            let plan = plan::plan(&question, now);
+            entry.next = plan.next;
+            if let Some(next) = plan.next {
+                entries.agenda.push(Reverse((next, name.clone())));
+            }
+            if plan.slots.is_empty() {
+                continue;
+            }
+            let slots = plan.slots.iter().map(|slot| Settled {
+                due: slot.due,
+                last: slot.last,
+                count: slot.count,
+                verdict: self.verdict(&entry.job, slot),
+            });
+            settlements.push(Settlement { job: name.clone(), slots: slots.collect(), cursor: plan.cursor });
+            plans.push((name, plan));
+        }
+        (settlements, plans)
+    }
+
+    fn verdict(&self, job: &Job, slot: &plan::Planned) -> Verdict {
+        match slot.what {
+            What::Missed(reason) => Verdict::Miss(reason),
+            // Made up for one after the other, behind what runs.
+            What::CatchUp => Verdict::Run(Trigger::CatchUp(slot.due)),
+            What::OnTime => match self.runner.admit(job) {
+                Admission::Start | Admission::Queue | Admission::CancelPrevious(_) => {
+                    Verdict::Run(Trigger::Schedule(slot.due))
+                }
+                Admission::Skip(reason) => Verdict::Skip(reason),
+            },
+        }
+    }
+
+    /// Queues the jobs that wait for the one that has succeeded, or for any.
+    async fn follow_up(&self, succeeded: Option<(JobName, RunId)>) {
+        let waits = |job: &Job| match &succeeded {
+            Some((name, _)) => job.after.contains(name),
+            None => !job.after.is_empty(),
+        };
+        let waiting: Vec<Arc<Job>> = self
+            .lock()
+            .jobs
+            .values()
+            .filter(|entry| entry.job.enabled && entry.paused.is_none() && waits(&entry.job))
+            .map(|entry| Arc::clone(&entry.job))
+            .collect();
+        for job in waiting {
+            if let Err(error) = self.start_after(&job, succeeded.as_ref().map(|(_, run)| *run)).await {
+                tracing::error!(job = job.name.as_str(), "start it after the jobs it waits for: {error:#}");
+            }
+        }
+    }
+
+    async fn start_after(&self, job: &Arc<Job>, last: Option<RunId>) -> anyhow::Result<()> {
+        if !self.store.all_succeeded_since(&job.name, &job.after).await? {
+            return Ok(());
+        }
+        let last = match last {
+            Some(last) => Some(last),
+            None => self.store.last_runs(job.after.clone()).await?.into_values().map(|run| run.id).max(),
+        };
+        if let Some(last) = last {
+            self.run_now(Arc::clone(job), Trigger::After(last)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn has_slots(job: &Job) -> bool {
+    job.enabled && job.schedule.as_ref().is_some_and(|schedule| !schedule.is_startup())
+}

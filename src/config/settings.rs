@@ -1,0 +1,122 @@
+//! `rusuban.toml`.
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{home::Environment, mistake::Problem, read::suggest, units::Span};
+use crate::{
+    bucket::settings::BucketSettings,
+    policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
+};
+
+/// The bucket that is always there.
+pub const LOCAL: &str = "local";
+
+/// `rusuban.toml` as written. All of it may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SettingsFile {
+    /// The time zone of schedules, such as `Asia/Tokyo` [default: the system's].
+    pub time_zone: Option<String>,
+    /// The folder of the ledger and of temporary files; relative to the home folder [default: data].
+    pub data: Option<PathBuf>,
+    /// Where backups are kept. A bucket `local`, a folder in the data folder, is there unless it is given here.
+    pub bucket: BTreeMap<String, BucketSettings>,
+    /// What jobs do that do not say otherwise.
+    pub defaults: Defaults,
+    /// How many runs of each class are at work at once [default: disk = 1, network = 4].
+    pub limits: BTreeMap<String, NonZeroU32>,
+}
+
+/// What jobs do that do not say otherwise. Each key is one of a job file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// What becomes of slots that went by unseen [default: the kind's].
+    pub missed: Option<MissedPolicy>,
+    /// Slots older than this are never made up for [default: 7d].
+    pub missed_window: Option<Span>,
+    /// What becomes of a slot that comes while an earlier run goes on [default: skip].
+    pub overlap: Option<Overlap>,
+    /// A failed run is tried again [default: once].
+    pub retry: Option<Retry>,
+    /// Asked to stop after this long [default: the kind's].
+    pub timeout: Option<Span>,
+    /// Killed when it has not stopped this long after it was asked to [default: 30s].
+    pub grace: Option<Span>,
+    /// What becomes of a run that a crash cut off [default: fail].
+    pub on_crash: Option<OnCrash>,
+    /// How much history is kept [default: 1000 runs, 400 days].
+    pub history: Option<History>,
+}
+
+/// The settings, defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The time zone of schedules that name none.
+    pub time_zone: Tz,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Buckets by name.
+    pub buckets: BTreeMap<String, BucketSettings>,
+    /// What jobs do that do not say otherwise.
+    pub defaults: Defaults,
+    /// Places by class, where the settings say so.
+    pub limits: BTreeMap<String, usize>,
+}
+
+impl Settings {
+    /// Fills in the defaults; tells what is wrong.
+    pub(super) fn new(file: SettingsFile, home: &Path, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
+        let time_zone = match &file.time_zone {
+            Some(name) => zone(name).unwrap_or_else(|problem| {
+                problems.push(Problem { key: "time_zone".to_owned(), ..problem });
+                Tz::UTC
+            }),
+            None => system_zone(environment),
+        };
+        let data = home.join(file.data.unwrap_or_else(|| "data".into()));
+        let mut buckets = file.bucket;
+        for (name, bucket) in &buckets {
+            let key = format!("bucket.{name}");
+            let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            if name.is_empty() || !fine {
+                problems.push(
+                    Problem::new(&key, format!("`{name}` cannot be a bucket's name"))
+                        .hint("use lower-case letters, digits and hyphens"),
+                );
+            }
+            problems.extend(bucket.check(&key));
+        }
+        buckets.entry(LOCAL.to_owned()).or_insert_with(|| BucketSettings::of_folder(data.join("backups")));
+        let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
+        Self { time_zone, data, buckets, defaults: file.defaults, limits }
+    }
+}
+
+/// A time zone by its name.
+pub(super) fn zone(name: &str) -> Result<Tz, Problem> {
+    name.parse().map_err(|_| {
+        let known: Vec<&str> = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
+        let near = suggest(name, &known, "");
+        let hint =
+            if near.starts_with("did") { near } else { "write a name such as `Europe/Paris` or `UTC`".to_owned() };
+        Problem::new("time_zone", format!("`{name}` is no time zone")).hint(hint)
+    })
+}
+
+/// `TZ`, else what `/etc/localtime` points to, else UTC.
+fn system_zone(environment: &Environment) -> Tz {
+    if let Some(zone) = environment.get("TZ").and_then(|name| name.trim_start_matches(':').parse().ok()) {
+        return zone;
+    }
+    let pointed = std::fs::canonicalize("/etc/localtime").unwrap_or_default();
+    let pointed = pointed.to_string_lossy();
+    pointed.split_once("zoneinfo/").and_then(|(_, name)| name.parse().ok()).unwrap_or(Tz::UTC)
+}
