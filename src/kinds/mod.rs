@@ -1,4 +1,6 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
+pub mod command;
+
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
@@ -183,7 +185,7 @@ impl Cx {
 }
 
 /// The kinds.
-pub const KINDS: &[KindEntry] = &[];
+pub const KINDS: &[KindEntry] = &[command::ENTRY];
 
 /// The kind of that name.
 #[must_use]

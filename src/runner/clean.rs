@@ -23,18 +23,17 @@ impl Cleaner {
 
     /// Each line of `text`, fit to be kept.
     pub(super) fn lines(&self, text: &str) -> Vec<String> {
-        // The whole first: a secret may have several lines.
-        let text = self.without_secrets(&printable(text));
-        text.lines().map(shortened).collect()
+        self.without_secrets(text).lines().map(shortened).collect()
     }
 
     /// `text` as one line.
     pub(super) fn line(&self, text: &str) -> String {
-        shortened(&self.lines(text).join(" · "))
+        shortened(&self.without_secrets(text).lines().collect::<Vec<_>>().join(" · "))
     }
 
     fn without_secrets(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, redactor| redactor.clean(&text))
+        // The text as a whole: a secret may have several lines.
+        self.0.iter().fold(printable(text), |text, redactor| redactor.clean(&text))
     }
 }
 

@@ -148,7 +148,15 @@ impl Pass {
 
     /// Waits for a place in the class again. It waits for no lock, so nobody waits for it in a circle.
     pub(super) async fn step_in(&self, who: &str, class: &str) {
-        let granted = self.gate.state().wait(self.id, who.into(), Vec::new(), class);
+        let granted = {
+            let mut state = self.gate.state();
+            // An earlier wait may have been given up half way, or granted unheard.
+            state.no_longer_waits(self.id);
+            if state.inside.get(&self.id).is_some_and(|inside| inside.class.is_some()) {
+                return;
+            }
+            state.wait(self.id, who.into(), Vec::new(), class)
+        };
         let _ = granted.await;
     }
 }
