@@ -1,1 +1,2 @@
 //! Databases: how each engine is dumped, proven, counted.
+pub mod sqlite;
