@@ -1,1 +1,264 @@
-//! The command line: one file per command.
+//! The command line: one file per command. Every command but the long-running ones has `--json`; every exit code is in
+//! [`Exit`].
+use std::{io::Write, path::PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{
+    app::control::Request,
+    clock::Clock,
+    config::{self, Config, Environment, Home},
+    model::RunId,
+    text,
+};
+
+mod check;
+mod control;
+mod init;
+mod jobs;
+mod manual;
+mod paint;
+mod run;
+mod runs;
+mod serve;
+#[cfg(test)]
+mod when;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0    all is well
+  1    the job, the restore or the check failed
+  2    the command line is wrong
+  3    rusuban.toml or a job file is wrong
+  4    there is no such job, run, backup, bucket or kind
+  130  interrupted, or the run was cancelled";
+
+/// How a command ended; the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Fine = 0,
+    /// The job, the restore or the check failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// `rusuban.toml` or a job file is wrong.
+    Configuration = 3,
+    /// There is no such job, run, backup, bucket or kind.
+    Missing = 4,
+    /// Interrupted, or the run was cancelled.
+    Interrupted = 130,
+}
+
+/// Keeps the house while you are away: backups that are proven, schedules that are kept, and the truth about both.
+#[derive(Debug, Parser)]
+#[command(name = "rusuban", version, after_help = EXIT_STATUS, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    /// The home folder, with `rusuban.toml` and `jobs/` [default: $RUSUBAN_HOME, else the current folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented rusuban.toml and first jobs
+    Init,
+    /// Look for mistakes in all files, and show when each job will run
+    Check(CheckArguments),
+    /// Run the jobs on time until stopped
+    Serve,
+    /// Run a job now and follow it
+    Run {
+        /// The job's name
+        job: String,
+        /// Show warnings and errors only
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// List the jobs: how the last run ended, when the next is due
+    Jobs,
+    /// Show when jobs are due next
+    Next {
+        /// Only this job
+        job: Option<String>,
+        /// How many slots of each
+        #[arg(long, short = 'n', default_value_t = 5)]
+        count: usize,
+    },
+    /// List runs, the newest first
+    Runs {
+        /// Only this job's
+        job: Option<String>,
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20)]
+        count: u32,
+        /// Slots that were skipped or missed too
+        #[arg(long)]
+        slots: bool,
+    },
+    /// Show the log of a run
+    Log {
+        /// The run's number, or a job's name for its newest run
+        run: String,
+        /// Go on until the run ends
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Ask a run to stop
+    Cancel {
+        /// The run's number
+        run: RunId,
+    },
+    /// Let a job's slots go by until it is resumed
+    Pause {
+        /// The job's name
+        job: String,
+    },
+    /// Take up a paused job's schedule again
+    Resume {
+        /// The job's name
+        job: String,
+    },
+    /// Read the files again, as the server does by itself when they change
+    Reload,
+    /// List what jobs can do, or show one kind's example
+    Kinds {
+        /// The kind
+        kind: Option<String>,
+    },
+    /// Print the JSON schema of rusuban.toml or of job files, for editors
+    Schema {
+        /// Which file's
+        #[arg(value_enum, default_value = "job")]
+        file: SchemaOf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder, created if it is not there
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArguments {
+    /// Also knock at each bucket and read each secret
+    #[arg(long)]
+    connect: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SchemaOf {
+    Settings,
+    Job,
+}
+
+/// What every command is given.
+struct Context<'a> {
+    home: Home,
+    environment: Environment,
+    json: bool,
+    clock: Clock,
+    out: &'a mut (dyn Write + Send),
+    errors: &'a mut (dyn Write + Send),
+}
+
+impl Cli {
+    /// Does what was asked for, printing to `out` and `errors`.
+    ///
+    /// # Errors
+    /// Anything that is not an expected end; `main` prints the chain and exits with [`Exit::Failed`].
+    pub async fn run(self, out: &mut (dyn Write + Send), errors: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
+        let environment = Environment::of_process();
+        let home = Home::find(self.home, &environment)?;
+        let clock = Clock::system();
+        let mut context = Context { home, environment, json: self.json, clock, out, errors };
+        let context = &mut context;
+        match self.command {
+            Command::Init => init::init(context),
+            Command::Check(arguments) => check::check(context, arguments.connect).await,
+            Command::Serve => serve::serve(context).await,
+            Command::Run { job, quiet } => run::run(context, &job, quiet).await,
+            Command::Jobs => jobs::list(context).await,
+            Command::Next { job, count } => jobs::due(context, job.as_deref(), count),
+            Command::Runs { job, count, slots } => runs::list(context, job.as_deref(), count, slots).await,
+            Command::Log { run, follow } => runs::log(context, &run, follow).await,
+            Command::Cancel { run } => control::needs_server(context, &Request::Cancel { run }).await,
+            Command::Pause { job } => control::pause(context, &job, true).await,
+            Command::Resume { job } => control::pause(context, &job, false).await,
+            Command::Reload => control::needs_server(context, &Request::Reload).await,
+            Command::Kinds { kind } => manual::kinds(context, kind.as_deref()),
+            Command::Schema { file } => manual::schema(context, file),
+            Command::Completions { shell } => manual::completions(context, shell),
+            Command::Man { folder } => manual::pages(context, &folder),
+        }
+    }
+
+    /// How much the operator's log says on standard error, unless `RUSUBAN_LOG` says otherwise: a server tells what it does,
+    /// a command that shows it anyway tells only what is wrong.
+    #[must_use]
+    pub fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Serve) { "warn,rusuban=info" } else { "warn" }
+    }
+
+    /// Whether colour was asked for or forbidden.
+    #[must_use]
+    pub fn color(&self) -> anstream::ColorChoice {
+        match self.color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Reads all files; tells every mistake when there are any.
+    fn load(&mut self) -> anyhow::Result<Option<Config>> {
+        match config::load(&self.home, &self.environment) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    writeln!(self.errors, "{} {warning}", paint::warning("warning:"))?;
+                }
+                Ok(Some(loaded.config))
+            }
+            Err(mistakes) => {
+                if self.json {
+                    writeln!(
+                        self.out,
+                        "{}",
+                        serde_json::to_string_pretty(&serde_json::json!({ "mistakes": mistakes }))?
+                    )?;
+                } else {
+                    for mistake in &mistakes {
+                        writeln!(self.errors, "{mistake}")?;
+                    }
+                    writeln!(self.errors, "{}", paint::bad(&text::count(mistakes.len(), "mistake")))?;
+                }
+                Ok(None)
+            }
+        }
+    }
+}

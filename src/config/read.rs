@@ -19,18 +19,18 @@ pub(super) struct Found {
     pub(super) problem: Problem,
 }
 
-/// Reads `table` with `parse`; tells all mistakes. Nothing is returned when there are any.
+/// Reads `table` with `parse`; tells all mistakes. What could be read is returned even where there are some, so that it can be
+/// looked at further; nothing, when a key is missing that cannot be done without.
 pub(super) fn read<T>(
     mut table: Table<'_>,
     parse: impl Fn(Deserializer<'_>) -> Result<T, Error>,
     also_known: &[&str],
     found: &mut Vec<Found>,
 ) -> Option<T> {
-    let before = found.len();
     let mut taken_out: Vec<String> = Vec::new();
     loop {
         let error = match parse(Deserializer::from(table.clone())) {
-            Ok(value) => return (found.len() == before).then_some(value),
+            Ok(value) => return Some(value),
             Err(error) => error,
         };
         if let Some(missing) = quoted(error.message(), "missing field `") {

@@ -3,21 +3,18 @@
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 /// A length of time, such as `"90s"`, `"36h"`, `"1h 30m"`, `"2 weeks"`. A day is 24 hours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
 
 /// A number of bytes, such as `"500 MB"` (decimal) or `"2 GiB"` (binary).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
 /// A share of a whole, such as `"80%"`.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
 const SPANS: [(&str, &[&str], u64); 6] = [
@@ -161,18 +158,30 @@ impl fmt::Display for Percent {
 
 /// Serde and schema through the text forms above.
 macro_rules! as_text {
-    ($($unit:ident, $name:literal, $pattern:literal, $example:literal;)*) => {$(
-        impl TryFrom<String> for $unit {
-            type Error = String;
+    ($($unit:ident, $name:literal, $what:literal, $pattern:literal, $example:literal;)*) => {$(
+        impl<'de> Deserialize<'de> for $unit {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
 
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
+                impl Visitor<'_> for Text {
+                    type Value = $unit;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!($what, " in quotes, such as `\"", $example, "\"`,"))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$unit, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
 
-        impl From<$unit> for String {
-            fn from(value: $unit) -> Self {
-                value.to_string()
+        impl Serialize for $unit {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 
@@ -189,9 +198,9 @@ macro_rules! as_text {
 }
 
 as_text! {
-    Span, "Span", r"^\s*(\d+\s*[a-z]+\s*)+$", "36h";
-    Size, "Size", r"^\s*\d+(\.\d+)?\s*[kKMGT]?i?[bB]\s*$", "2 GiB";
-    Percent, "Percent", r"^\s*\d+(\.\d+)?\s*%\s*$", "80%";
+    Span, "Span", "a length of time", r"^\s*(\d+\s*[a-z]+\s*)+$", "36h";
+    Size, "Size", "a size", r"^\s*\d+(\.\d+)?\s*[kKMGT]?i?[bB]\s*$", "2 GiB";
+    Percent, "Percent", "a share", r"^\s*\d+(\.\d+)?\s*%\s*$", "80%";
 }
 
 #[cfg(test)]

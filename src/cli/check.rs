@@ -1,0 +1,105 @@
+//! `rusuban check`: every mistake in every file, and when each job will run.
+
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use super::{Context, Exit, paint};
+use crate::{config::Config, job::Job, text};
+
+/// Slots shown of each job.
+const SLOTS: usize = 5;
+
+/// Checks all files; with `connect`, knocks at each bucket and reads each secret.
+pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::Result<Exit> {
+    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let mut exit = Exit::Fine;
+    let mut knocked = Vec::new();
+    if connect {
+        for (name, result) in knock(context, &config).await {
+            if result.is_err() {
+                exit = Exit::Failed;
+            }
+            knocked.push((name, result));
+        }
+    }
+    if context.json {
+        let now = context.clock.now();
+        let jobs: Vec<_> = config
+            .jobs
+            .values()
+            .map(|job| {
+                let schedule = job.schedule.as_ref();
+                json!({
+                    "job": job.name,
+                    "kind": job.kind_name,
+                    "enabled": job.enabled,
+                    "schedule": schedule.map(|schedule| schedule.line()),
+                    "in_words": schedule.map(|schedule| schedule.in_words()),
+                    "next": schedule.map(|schedule| schedule.slots_after(now).take(SLOTS)
+                        .map(|at| at.with_timezone(&schedule.zone()).to_rfc3339()).collect::<Vec<_>>()),
+                    "warnings": schedule.map(|schedule| schedule.warnings(now)),
+                })
+            })
+            .collect();
+        let buckets: serde_json::Map<_, _> = knocked
+            .into_iter()
+            .map(|(name, result)| {
+                (name, result.map_or_else(|error| json!({ "error": error }), |place| json!({ "fine": place })))
+            })
+            .collect();
+        writeln!(context.out, "{}", serde_json::to_string_pretty(&json!({ "jobs": jobs, "buckets": buckets }))?)?;
+        return Ok(exit);
+    }
+    for job in config.jobs.values() {
+        show(context, job)?;
+    }
+    for (name, result) in knocked {
+        match result {
+            Ok(place) => writeln!(context.out, "bucket {name}: {} ({place})", paint::good("answers"))?,
+            Err(error) => writeln!(context.out, "bucket {name}: {} {error}", paint::bad("cannot be used:"))?,
+        }
+    }
+    let jobs = text::count(config.jobs.len(), "job");
+    if exit == Exit::Fine {
+        writeln!(context.out, "{}: {jobs} in {}", paint::good("all files are right"), config.home.path().display())?;
+    }
+    Ok(exit)
+}
+
+fn show(context: &mut Context<'_>, job: &Job) -> anyhow::Result<()> {
+    let now = context.clock.now();
+    let state = if job.enabled { String::new() } else { format!(", {}", paint::faint("not enabled")) };
+    write!(context.out, "{} ({}{state})", job.name, job.kind_name)?;
+    let Some(schedule) = &job.schedule else {
+        let after: Vec<&str> = job.after.iter().map(crate::model::JobName::as_str).collect();
+        let when = if after.is_empty() { "by hand only".to_owned() } else { format!("after {}", after.join(", ")) };
+        writeln!(context.out, ": {when}\n")?;
+        return Ok(());
+    };
+    writeln!(context.out, ": {}, in {}", schedule.in_words(), schedule.zone())?;
+    for at in schedule.slots_after(now).take(SLOTS) {
+        writeln!(context.out, "    {}  {}", text::moment(at, schedule.zone()), paint::faint(&text::ago(at, now)))?;
+    }
+    for warning in schedule.warnings(now) {
+        writeln!(context.out, "    {} {warning}", paint::warning("warning:"))?;
+    }
+    writeln!(context.out)?;
+    Ok(())
+}
+
+/// Lists what is in each bucket, as far as one answer.
+async fn knock(context: &Context<'_>, config: &Config) -> Vec<(String, Result<String, String>)> {
+    let mut answers = Vec::new();
+    for (name, settings) in &config.settings.buckets {
+        let answer = async {
+            let bucket = settings.open(config.home.path(), &config.secrets, &context.clock).await?;
+            let mut listing = bucket.list("").await?;
+            if let Some(first) = listing.next().await {
+                first?;
+            }
+            anyhow::Ok(bucket.describe())
+        };
+        answers.push((name.clone(), answer.await.map_err(|error| format!("{error:#}"))));
+    }
+    answers
+}
