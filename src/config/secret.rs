@@ -2,7 +2,10 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 /// A secret: it cannot be printed, logged or serialised, and it is removed by value from captured output.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +52,75 @@ pub type ReadSecret = dyn Fn(&SecretSource) -> anyhow::Result<Secret> + Send + S
 impl fmt::Debug for SecretReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretReader")
+    }
+}
+
+/// A value that may be secret: a text, or where to read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextOrSecret {
+    /// As it stands in the file.
+    Text(String),
+    /// Read when it is needed, and removed from output.
+    Secret(SecretSource),
+}
+
+impl TextOrSecret {
+    /// Where the secret is, if it is one.
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretSource> {
+        match self {
+            Self::Text(_) => None,
+            Self::Secret(source) => Some(source),
+        }
+    }
+
+    /// The value. A secret may come from a command that takes its time.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub async fn read(&self, reader: &SecretReader) -> anyhow::Result<Secret> {
+        match self {
+            Self::Text(text) => Ok(Secret::new(text.as_str())),
+            Self::Secret(source) => {
+                let (reader, source) = (reader.clone(), source.clone());
+                tokio::task::spawn_blocking(move || reader.0(&source)).await?
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TextOrSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = TextOrSecret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes, or a secret such as `{ file = \"secrets/token\" }`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TextOrSecret, E> {
+                Ok(TextOrSecret::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextOrSecret, A::Error> {
+                SecretSource::deserialize(MapAccessDeserializer::new(map)).map(TextOrSecret::Secret)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for TextOrSecret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TextOrSecret".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let secret = generator.subschema_for::<SecretSource>();
+        schemars::json_schema!({ "anyOf": [{ "type": "string" }, secret] })
     }
 }
 

@@ -1,19 +1,16 @@
 //! `command`: a program or a line for the shell, its output captured, its whole tree ended when it must stop.
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
 use super::{Cx, Kind, KindEntry, Site, Summary};
 use crate::{
     config::{
         mistake::Problem,
-        secret::SecretSource,
+        secret::{SecretSource, TextOrSecret},
         units::{Size, Span},
     },
     model::Level,
@@ -48,7 +45,7 @@ pub struct Command {
     pub folder: Option<PathBuf>,
     /// Added to its environment: texts, or secrets such as `{ file = "secrets/token" }`.
     #[serde(default)]
-    pub env: BTreeMap<String, Value>,
+    pub env: BTreeMap<String, TextOrSecret>,
     /// As whom: a name in `/etc/passwd`. Another user than Rusuban's own needs root, and gets a fresh environment.
     #[serde(default)]
     pub user: Option<String>,
@@ -70,15 +67,6 @@ pub struct Limits {
     pub processor_time: Option<Span>,
     /// How much it stands back for others, from 0 to 19.
     pub niceness: Option<u8>,
-}
-
-/// The value of an environment variable.
-#[derive(Debug)]
-pub enum Value {
-    /// As it stands in the file.
-    Text(String),
-    /// Read when the run begins, and removed from its output.
-    Secret(SecretSource),
 }
 
 fn zero() -> Vec<u8> {
@@ -134,11 +122,7 @@ impl Kind for Command {
     }
 
     fn secrets(&self) -> Vec<SecretSource> {
-        let secret = |value: &Value| match value {
-            Value::Secret(source) => Some(source.clone()),
-            Value::Text(_) => None,
-        };
-        self.env.values().filter_map(secret).collect()
+        self.env.values().filter_map(TextOrSecret::secret).cloned().collect()
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
@@ -189,54 +173,10 @@ impl Command {
     async fn environment(&self, cx: &Cx) -> anyhow::Result<Vec<(String, String)>> {
         let mut environment = vec![("RUSUBAN_JOB".to_owned(), cx.job.to_string())];
         for (name, value) in &self.env {
-            let text = match value {
-                Value::Text(text) => text.clone(),
-                Value::Secret(source) => {
-                    let (reader, source) = (cx.services.secrets.clone(), source.clone());
-                    let secret = tokio::task::spawn_blocking(move || reader.0(&source))
-                        .await?
-                        .with_context(|| format!("read the secret for `env.{name}`"))?;
-                    secret.reveal().to_owned()
-                }
-            };
-            environment.push((name.clone(), text));
+            let text = value.read(&cx.services.secrets).await.with_context(|| format!("set `env.{name}`"))?;
+            environment.push((name.clone(), text.reveal().to_owned()));
         }
         Ok(environment)
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrSecret;
-
-        impl<'de> Visitor<'de> for TextOrSecret {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text in quotes, or a secret such as `{ file = \"secrets/token\" }`")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::Text(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
-                SecretSource::deserialize(MapAccessDeserializer::new(map)).map(Value::Secret)
-            }
-        }
-
-        deserializer.deserialize_any(TextOrSecret)
-    }
-}
-
-impl JsonSchema for Value {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "EnvironmentValue".into()
-    }
-
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let secret = generator.subschema_for::<SecretSource>();
-        schemars::json_schema!({ "anyOf": [{ "type": "string" }, secret] })
     }
 }
 
