@@ -1,0 +1,3 @@
+//! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
+pub(crate) mod http;
+pub(crate) mod kind;
