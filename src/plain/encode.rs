@@ -1,0 +1,208 @@
+//! From a source's bytes to an object's parts, in one thread and bounded memory: hash, compress, encrypt, hash, cut.
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zstd::stream::raw::CParameter;
+
+use super::{
+    age::{Encryptor, Recipient},
+    manifest::Fingerprint,
+};
+use crate::bucket::PART;
+
+/// Each thread of the compressor is given pieces of so many bytes: zstd's own choice is four times as much memory for
+/// no gain that could be measured.
+const PIECE_PER_THREAD: u32 = 2 << 20;
+
+/// How objects are written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// zstd's level, 1 to 19.
+    pub level: i32,
+    /// Threads that compress; 0: in the thread that reads.
+    pub threads: u32,
+    /// Who can read it; nobody named: not encrypted.
+    pub recipients: Vec<Recipient>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { level: 3, threads: 1, recipients: Vec::new() }
+    }
+}
+
+/// What became of a stream.
+pub(super) struct Encoded<T> {
+    pub(super) plain: Fingerprint,
+    pub(super) stored: Fingerprint,
+    pub(super) made: T,
+}
+
+/// Lets `produce` write a source's bytes and sends the object's parts, each of [`PART`] bytes but the last.
+pub(super) fn encode<T>(
+    options: &Options,
+    parts: mpsc::Sender<Bytes>,
+    cancelled: CancellationToken,
+    produce: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
+) -> anyhow::Result<Encoded<T>> {
+    let stored = Hashing::new(Parts { parts, part: Vec::new(), cancelled: cancelled.clone() });
+    let sealed = if options.recipients.is_empty() {
+        Sealed::Open(stored)
+    } else {
+        Sealed::Age(Box::new(Encryptor::new(stored, &options.recipients)?))
+    };
+    let mut compressed = zstd::Encoder::new(sealed, options.level)?;
+    compressed.include_checksum(true)?;
+    if options.threads > 0 {
+        compressed.multithread(options.threads)?;
+        compressed.set_parameter(CParameter::JobSize(PIECE_PER_THREAD))?;
+    }
+    let mut plain = Hashing::new(Cancellable { inner: compressed, cancelled });
+    let made = produce(&mut plain)?;
+    let (compressed, plain) = plain.end();
+    let stored = match compressed.inner.finish()? {
+        Sealed::Open(stored) => stored,
+        Sealed::Age(encryptor) => encryptor.finish()?,
+    };
+    let (parts, stored) = stored.end();
+    parts.finish()?;
+    Ok(Encoded { plain, stored, made })
+}
+
+/// Bytes counted and hashed on their way.
+pub(super) struct Hashing<W> {
+    pub(super) inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    pub(super) fn end(self) -> (W, Fingerprint) {
+        (self.inner, Fingerprint { bytes: self.bytes, sha256: hex(&self.hash.finalize()) })
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.add(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: io::Read> io::Read for Hashing<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(to)?;
+        self.add(&to[..count]);
+        Ok(count)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Why a stream ended early on purpose.
+pub(super) fn cancelled_error() -> io::Error {
+    // Not `Interrupted`: the standard library would try that again for ever.
+    io::Error::other("cancelled")
+}
+
+/// Ends soon after it was asked to.
+struct Cancellable<W> {
+    inner: W,
+    cancelled: CancellationToken,
+}
+
+impl<W: Write> Write for Cancellable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.is_cancelled() {
+            return Err(cancelled_error());
+        }
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+enum Sealed<W: Write> {
+    Open(W),
+    Age(Box<Encryptor<W>>),
+}
+
+impl<W: Write> Write for Sealed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Open(inner) => inner.write(bytes),
+            Self::Age(inner) => inner.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Open(inner) => inner.flush(),
+            Self::Age(inner) => inner.flush(),
+        }
+    }
+}
+
+/// Cuts the stream into parts and hands them to the upload, which may be slower.
+struct Parts {
+    parts: mpsc::Sender<Bytes>,
+    part: Vec<u8>,
+    cancelled: CancellationToken,
+}
+
+impl Parts {
+    fn send(&mut self) -> io::Result<()> {
+        let part = Bytes::from(std::mem::take(&mut self.part));
+        // The other side hangs up when it was cancelled or the bucket refused: it has the reason.
+        self.parts.blocking_send(part).map_err(|_| {
+            if self.cancelled.is_cancelled() { cancelled_error() } else { io::Error::other("the upload was given up") }
+        })
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        if self.part.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Grows as it fills: a small source takes little memory.
+        let count = bytes.len().min(PART - self.part.len());
+        self.part.extend_from_slice(&bytes[..count]);
+        if self.part.len() == PART {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

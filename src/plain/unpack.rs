@@ -1,0 +1,269 @@
+//! Making files and folders of a tar archive, under one name beside where they belong.
+//!
+//! Nothing in an archive is trusted: every folder is opened one below the other without following symlinks, every thing
+//! is made anew, and a name can lead nowhere else.
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
+    path::PathBuf,
+};
+
+use anyhow::{Context, bail, ensure};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+use tar::EntryType;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    encode::cancelled_error,
+    untar::{Member, Reader, safe_parts},
+};
+
+/// Warnings that are kept; the rest is counted.
+const WARNINGS: usize = 100;
+
+/// What was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unpacked {
+    pub(super) entries: u64,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Makes what is in `archive`. Its first part of every name becomes `name` in the folder `parent`, where there is nothing of that name yet.
+pub(super) fn unpack(
+    archive: &mut dyn io::Read,
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    cancelled: &CancellationToken,
+) -> anyhow::Result<Unpacked> {
+    let mut reader = Reader::new(archive);
+    let mut unpacking = Unpacking {
+        parent,
+        name,
+        base: None,
+        cancelled,
+        is_root: rustix::process::geteuid().is_root(),
+        last: None,
+        folders: Vec::new(),
+        done: Unpacked::default(),
+        dropped: 0,
+        buffer: vec![0; 256 << 10],
+    };
+    while let Some(member) = reader.next()? {
+        if cancelled.is_cancelled() {
+            return Err(cancelled_error().into());
+        }
+        let shown = || member.parts.join(&b'/').escape_ascii().to_string();
+        unpacking.member(&mut reader, &member).with_context(|| format!("restore {}", shown()))?;
+    }
+    unpacking.end()
+}
+
+struct Unpacking<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a OsStr,
+    /// The first part of every name in the archive.
+    base: Option<Vec<u8>>,
+    cancelled: &'a CancellationToken,
+    is_root: bool,
+    /// The folder opened last: files of one folder follow each other.
+    last: Option<(Vec<Vec<u8>>, OwnedFd)>,
+    /// Their owners, modes and times are set at the end, the deepest first: making files in them would change their times.
+    folders: Vec<Member>,
+    done: Unpacked,
+    dropped: usize,
+    buffer: Vec<u8>,
+}
+
+impl Unpacking<'_> {
+    fn member(&mut self, reader: &mut Reader<'_>, member: &Member) -> anyhow::Result<()> {
+        match &self.base {
+            None => self.base = Some(member.parts[0].clone()),
+            Some(base) => ensure!(*base == member.parts[0], "it is not below `{}`", base.escape_ascii()),
+        }
+        self.done.entries += 1;
+        let (above, name) = self.place(&member.parts)?;
+        let at = self.open(&above)?;
+        let name = OsStr::from_bytes(&name);
+        match member.kind {
+            EntryType::Directory => {
+                rustix::fs::mkdirat(&at, name, Mode::RWXU)?;
+                self.folders.push(Member { pieces: Vec::new(), ..member.clone() });
+            }
+            EntryType::Regular | EntryType::Continuous => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = File::from(rustix::fs::openat(&at, name, flags, Mode::RUSR | Mode::WUSR)?);
+                self.content(reader, member, &file)?;
+                self.dress_open(&file, member)?;
+            }
+            EntryType::Symlink => {
+                rustix::fs::symlinkat(member.target.as_slice(), &at, name)?;
+                self.dress_entry(at.as_fd(), name, member, false)?;
+            }
+            EntryType::Link => {
+                let target = safe_parts(&member.target)?;
+                ensure!(self.base.as_ref() == target.first(), "it is a link to something outside of the backup");
+                let (target_above, target_name) = self.place(&target)?;
+                let target_at = self.open(&target_above)?;
+                rustix::fs::linkat(&target_at, target_name.as_slice(), &at, name, AtFlags::empty())?;
+            }
+            EntryType::Fifo | EntryType::Char | EntryType::Block => self.special(at.as_fd(), name, member)?,
+            other => bail!("an entry of a kind that is not known here ({:?})", char::from(other.as_byte())),
+        }
+        self.last = Some((above, at));
+        Ok(())
+    }
+
+    /// Where something belongs: the folders above it, seen from `parent`, and its own name.
+    fn place(&self, parts: &[Vec<u8>]) -> anyhow::Result<(Vec<Vec<u8>>, Vec<u8>)> {
+        let mut place = parts.to_vec();
+        place[0] = self.name.as_bytes().to_vec();
+        let name = place.pop().context("it has no name")?;
+        Ok((place, name))
+    }
+
+    fn open(&mut self, folders: &[Vec<u8>]) -> anyhow::Result<OwnedFd> {
+        if let Some((last, folder)) = self.last.take()
+            && last == folders
+        {
+            return Ok(folder);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut at = self.parent.try_clone_to_owned()?;
+        for folder in folders {
+            at = rustix::fs::openat(&at, folder.as_slice(), flags, Mode::empty())
+                .context("the folder it belongs to does not come before it")?;
+        }
+        Ok(at)
+    }
+
+    fn content(&mut self, reader: &mut Reader<'_>, member: &Member, file: &File) -> anyhow::Result<()> {
+        if member.pieces != [(0, member.size)] {
+            file.set_len(member.size)?;
+        }
+        for (offset, length) in &member.pieces {
+            let mut at = *offset;
+            let end = offset + length;
+            while at < end {
+                if self.cancelled.is_cancelled() {
+                    return Err(cancelled_error().into());
+                }
+                let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(self.buffer.len());
+                let bytes = &mut self.buffer[..count];
+                reader.data(bytes)?;
+                file.write_all_at(bytes, at)?;
+                at += count as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn special(&mut self, at: BorrowedFd<'_>, name: &OsStr, member: &Member) -> anyhow::Result<()> {
+        let (kind, device) = match member.kind {
+            EntryType::Char => (FileType::CharacterDevice, rustix::fs::makedev(member.device.0, member.device.1)),
+            EntryType::Block => (FileType::BlockDevice, rustix::fs::makedev(member.device.0, member.device.1)),
+            _ => (FileType::Fifo, 0),
+        };
+        match rustix::fs::mknodat(at, name, kind, Mode::RUSR | Mode::WUSR, device) {
+            Err(Errno::PERM) if kind != FileType::Fifo => {
+                self.warn(member, "a device can only be made as root: left out");
+                return Ok(());
+            }
+            made => made?,
+        }
+        self.dress_entry(at, name, member, true)
+    }
+
+    /// Owner, mode, extended attributes and times, in this order: a new owner clears set-uid bits and capabilities.
+    fn dress_open(&mut self, file: impl AsFd, member: &Member) -> anyhow::Result<()> {
+        let owned = self.is_root
+            && self.or_warn(member, "owner", rustix::fs::fchown(&file, Some(uid(member)), Some(gid(member))));
+        rustix::fs::fchmod(&file, self.mode(member, owned)).context("set its mode")?;
+        for (key, value) in &member.xattrs {
+            let set = rustix::fs::fsetxattr(&file, key.as_slice(), value, XattrFlags::empty());
+            self.or_warn(member, &format!("extended attribute {}", key.escape_ascii()), set);
+        }
+        rustix::fs::futimens(&file, &times(member)).context("set its time")?;
+        Ok(())
+    }
+
+    /// The same for what is not opened: a symlink, a pipe, a device.
+    fn dress_entry(&mut self, at: BorrowedFd<'_>, name: &OsStr, member: &Member, has_mode: bool) -> anyhow::Result<()> {
+        let itself = AtFlags::SYMLINK_NOFOLLOW;
+        let owned = self.is_root && {
+            let set = rustix::fs::chownat(at, name, Some(uid(member)), Some(gid(member)), itself);
+            self.or_warn(member, "owner", set)
+        };
+        if has_mode {
+            // Made by us a moment ago in a folder that only we may enter: it is no symlink.
+            rustix::fs::chmodat(at, name, self.mode(member, owned), AtFlags::empty()).context("set its mode")?;
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", at.as_raw_fd())).join(name);
+        for (key, value) in &member.xattrs {
+            let set = rustix::fs::lsetxattr(&path, key.as_slice(), value, XattrFlags::empty());
+            self.or_warn(member, &format!("extended attribute {}", key.escape_ascii()), set);
+        }
+        rustix::fs::utimensat(at, name, &times(member), itself).context("set its time")?;
+        Ok(())
+    }
+
+    fn mode(&self, member: &Member, owned: bool) -> Mode {
+        // A program that runs with its owner's rights must not run with ours.
+        let bits = if owned { member.mode } else { member.mode & 0o1777 };
+        Mode::from_raw_mode(bits)
+    }
+
+    fn end(mut self) -> anyhow::Result<Unpacked> {
+        ensure!(self.base.is_some(), "the archive is empty");
+        self.last = None;
+        for member in std::mem::take(&mut self.folders).into_iter().rev() {
+            let shown = || format!("restore {}", member.parts.join(&b'/').escape_ascii());
+            let (mut place, name) = self.place(&member.parts)?;
+            place.push(name);
+            let folder = self.open(&place).with_context(shown)?;
+            self.dress_open(&folder, &member).with_context(shown)?;
+        }
+        if self.dropped > 0 {
+            self.done.warnings.push(format!("and {} warnings more", self.dropped));
+        }
+        if !self.is_root {
+            self.done.warnings.push("owners were not restored: that takes root".into());
+        }
+        Ok(self.done)
+    }
+
+    fn or_warn(&mut self, member: &Member, what: &str, done: rustix::io::Result<()>) -> bool {
+        let Err(error) = done else { return true };
+        self.warn(member, &format!("its {what} could not be restored: {}", io::Error::from(error)));
+        false
+    }
+
+    fn warn(&mut self, member: &Member, text: &str) {
+        if self.done.warnings.len() < WARNINGS {
+            self.done.warnings.push(format!("{}: {text}", member.parts.join(&b'/').escape_ascii()));
+        } else {
+            self.dropped += 1;
+        }
+    }
+}
+
+fn uid(member: &Member) -> Uid {
+    Uid::from_raw(member.uid)
+}
+
+fn gid(member: &Member) -> Gid {
+    Gid::from_raw(member.gid)
+}
+
+fn times(member: &Member) -> Timestamps {
+    let time = Timespec { tv_sec: member.mtime.0, tv_nsec: member.mtime.1.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

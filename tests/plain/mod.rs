@@ -1,0 +1,4 @@
+//! Backups in the plain layout, judged by other programs: GNU tar, zstd, age and rsync.
+mod failures;
+mod support;
+mod trees;
