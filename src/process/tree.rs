@@ -51,7 +51,9 @@ impl Tree {
     /// The tree of this run of this home. Both are in the mark: two servers on one machine number their runs alike.
     #[must_use]
     pub fn new(home: &Path, run: RunId) -> Self {
-        Self { home: home.to_owned(), run, root: None, reaped: false }
+        // The same path at the next start, wherever that is done from and however it is written.
+        let home = std::path::absolute(home).unwrap_or_else(|_| home.to_owned()).components().collect();
+        Self { home, run, root: None, reaped: false }
     }
 
     /// The mark, for the environment.

@@ -46,6 +46,13 @@ pub(super) struct Pass {
     id: u64,
 }
 
+/// A place in the queue. Dropped, it no longer waits.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pass: Pass,
+    granted: oneshot::Receiver<()>,
+}
+
 #[derive(Debug)]
 struct State {
     limits: Limits,
@@ -118,22 +125,26 @@ impl Gate {
         (state.places_taken(class) >= limit).then(|| format!("a place among the {limit} of class `{class}`"))
     }
 
-    /// Waits until all `locks` and a place in `class` are free, and takes them. Dropped, it no longer waits.
-    pub(super) async fn enter(self: &Arc<Self>, who: &str, locks: &[String], class: &str) -> Pass {
-        let (pass, granted) = {
-            let mut state = self.state();
-            let id = state.next;
-            state.next += 1;
-            let granted = state.wait(id, who.into(), Lock::all(locks), class);
-            (Pass { gate: Arc::clone(self), id }, granted)
-        };
-        // The sender lives in the gate until it has sent.
-        let _ = granted.await;
-        pass
+    /// Takes a place in the queue for all `locks` and a place in `class`: who comes first is served first.
+    pub(super) fn queue(self: &Arc<Self>, who: &str, locks: &[String], class: &str) -> Turn {
+        let mut state = self.state();
+        let id = state.next;
+        state.next += 1;
+        let granted = state.wait(id, who.into(), Lock::all(locks), class);
+        Turn { pass: Pass { gate: Arc::clone(self), id }, granted }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Waits until it comes.
+    pub(super) async fn comes(self) -> Pass {
+        // The sender lives in the gate until it has sent.
+        let _ = self.granted.await;
+        self.pass
     }
 }
 
@@ -335,7 +346,7 @@ mod tests {
     }
 
     async fn gets_in(gate: &Arc<Gate>, locks: &[&str], class: &str) -> Option<Pass> {
-        tokio::time::timeout(Duration::from_millis(1), gate.enter("a test", &names(locks), class)).await.ok()
+        tokio::time::timeout(Duration::from_millis(1), gate.queue("a test", &names(locks), class).comes()).await.ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -370,7 +381,7 @@ mod tests {
         let a = gets_in(&gate, &["a"], "command").await.unwrap();
         let both = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.enter("both", &names(&["a", "b"]), "command").await }
+            async move { gate.queue("both", &names(&["a", "b"]), "command").comes().await }
         });
         tokio::task::yield_now().await;
         // `b` is free, but it is kept for the one that waits for both.
@@ -406,7 +417,9 @@ mod tests {
         let all: Vec<_> = (0..10_000)
             .map(|number| {
                 let gate = Arc::clone(&gate);
-                tokio::spawn(async move { drop(gate.enter("x", &names(&[&format!("job:{number}")]), "command").await) })
+                tokio::spawn(async move {
+                    drop(gate.queue("x", &names(&[&format!("job:{number}")]), "command").comes().await)
+                })
             })
             .collect();
         for one in all {

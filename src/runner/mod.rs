@@ -93,7 +93,7 @@ pub enum Event {
 }
 
 /// A run that has not ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActiveRun {
     /// Its number.
     pub id: RunId,
@@ -155,7 +155,8 @@ impl Runner {
     }
 
     /// Runs the job; returns at once. The run's row is in the ledger already, queued; it ends there whatever happens.
-    /// Runs of one job never overlap unless it says `overlap = "allow"`; with `cancel_previous`, its earlier ones are asked to stop.
+    /// Runs of one job never overlap unless it says
+    /// `overlap = "allow"`, and are served in the order in which they were started; with `cancel_previous`, its earlier ones are asked to stop.
     pub fn start(self: &Arc<Self>, job: Arc<Job>, run: Run) {
         let active = {
             let mut runs = self.runs();
@@ -178,9 +179,10 @@ impl Runner {
         if self.closing.is_cancelled() {
             active.stop(STOPPING);
         }
+        let turn = work::queue(self, &job, &active);
         let runner = Arc::clone(self);
         tokio::spawn(async move {
-            let (outcome, message) = work::work(&runner, &job, &active).await;
+            let (outcome, message) = work::work(&runner, &job, &active, turn).await;
             runner.end(&active, outcome, message).await;
         });
     }

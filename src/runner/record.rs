@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -37,7 +37,8 @@ pub(super) struct RunRecord {
     clock: Clock,
     job: JobName,
     run: RunId,
-    events: broadcast::Sender<Event>,
+    /// Made when the first one follows: its memory is taken at once.
+    events: OnceLock<broadcast::Sender<Event>>,
     kept: Mutex<Kept>,
     said: Notify,
     enough: Notify,
@@ -86,8 +87,7 @@ impl RunRecord {
             clock,
             job,
             run,
-            // Holds no memory for lines unless somebody follows.
-            events: broadcast::channel(1024).0,
+            events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
             enough: Notify::new(),
@@ -107,13 +107,15 @@ impl RunRecord {
     }
 
     pub(super) fn follow(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.events.get_or_init(|| broadcast::channel(1024).0).subscribe()
     }
 
     /// Tells followers.
     pub(super) fn tell(&self, event: Event) {
-        // Nobody follows: nobody is told.
-        let _ = self.events.send(event);
+        if let Some(events) = self.events.get() {
+            // Nobody follows any more: nobody is told.
+            let _ = events.send(event);
+        }
     }
 
     /// The step it is in and how far that has come.
@@ -187,7 +189,7 @@ impl RunRecord {
         if let Some(progress) = progress {
             self.tell(Event::Progress(progress));
         }
-        if self.events.receiver_count() > 0 {
+        if self.is_followed() {
             self.tell_unwritten();
         }
     }
@@ -209,11 +211,12 @@ impl RunRecord {
         if lines.is_empty() {
             return;
         }
-        let told = if self.events.receiver_count() > 0 { lines.clone() } else { Vec::new() };
+        let told = lines.clone();
         if let Err(error) = self.store.add_lines(self.run, lines).await {
             tracing::error!(job = %self.job, run = %self.run, error = format!("{error:#}"), "lines of the run's log are lost");
         }
-        if !self.kept().closed {
+        // Asked now and not before: whoever followed in between may have looked into the ledger too early.
+        if self.is_followed() && !self.kept().closed {
             for line in told {
                 self.tell(Event::Line(line));
             }
@@ -229,6 +232,10 @@ impl RunRecord {
             tracing::error!(job = %self.job, run = %self.run, error = format!("{error:#}"), "a step of the run is lost");
         }
         self.tell(event);
+    }
+
+    fn is_followed(&self) -> bool {
+        self.events.get().is_some_and(|events| events.receiver_count() > 0)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

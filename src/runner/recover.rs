@@ -14,7 +14,7 @@ use crate::{
     kinds::Services,
     model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState},
     policy::OnCrash,
-    process::Tree,
+    process::{Ending, Tree},
     store::Store,
 };
 
@@ -52,16 +52,18 @@ struct Past<'a> {
 
 impl Past<'_> {
     async fn close(&self, run: &Run) -> anyhow::Result<()> {
-        let ended = Tree::new(&self.services.home, run.id).end(Duration::from_secs(5)).await;
-        let mut message = match run.state {
-            RunState::Queued => "Rusuban ended before this run began".to_owned(),
-            _ => "Rusuban ended while this run was at work".to_owned(),
+        let (ended, mut message) = match run.state {
+            RunState::Queued => (Ending::default(), "Rusuban ended before this run began".to_owned()),
+            _ => {
+                let tree = Tree::new(&self.services.home, run.id);
+                (tree.end(Duration::from_secs(5)).await, "Rusuban ended while this run was at work".to_owned())
+            }
         };
         if ended.asked > 0 {
-            message += &format!("; {} processes that it had left behind were stopped", ended.asked);
+            message += &format!("; processes that it had left behind were stopped: {}", ended.asked);
         }
         if ended.left > 0 {
-            message += &format!("; {} processes of it are still there and cannot be killed", ended.left);
+            message += &format!("; processes of it that cannot be killed: {}", ended.left);
         }
         self.say(run.id, vec![(Level::Error, message.clone())]).await?;
         self.store.run_finished(run.id, Outcome::Interrupted, &message).await?;

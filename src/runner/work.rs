@@ -1,6 +1,12 @@
 //! One run, from the gate to its end.
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +15,7 @@ use super::{
     active::Active,
     clean::Cleaner,
     debts,
-    gate::Pass,
+    gate::{Pass, Turn},
     hooks::{self, Hook},
 };
 use crate::{
@@ -41,18 +47,25 @@ struct Attempt {
 }
 
 /// Does all of a run but closing its row; its record is complete when this returns.
-pub(super) async fn work(runner: &Runner, job: &Arc<Job>, active: &Active) -> End {
+pub(super) async fn work(runner: &Runner, job: &Arc<Job>, active: &Active, turn: Result<Turn, String>) -> End {
     let record = &active.record;
-    record.set_cleaner(Cleaner::new(&runner.services().redactor, Vec::new()));
     let writing = tokio::spawn(Arc::clone(record).keep_writing());
-    let (outcome, message) = match enter(runner, job, active).await {
-        Some(pass) => {
-            let services = runner.services();
-            let tree = Tree::new(&services.home, active.id);
-            Work { runner, job, active, services, tree }.with_hooks(pass).await
+    let all = async {
+        match turn.map(|turn| enter(turn, active)) {
+            Err(message) => (Outcome::Failed, message),
+            Ok(enter) => match enter.await {
+                Some(pass) => {
+                    let services = runner.services();
+                    let tree = Tree::new(&services.home, active.id);
+                    Work { runner, job, active, services, tree }.with_hooks(pass).await
+                }
+                None => (Outcome::Cancelled, active.why()),
+            },
         }
-        None => (Outcome::Cancelled, active.why()),
     };
+    // A kind works in a task of its own, but it is asked this and that in this one, and may panic here too.
+    let (outcome, message) =
+        AssertUnwindSafe(all).catch_unwind().await.unwrap_or_else(|panic| (Outcome::Failed, our_mistake(&*panic)));
     let message = record.clean(&message);
     record.close(writing).await;
     (outcome, message)
@@ -62,9 +75,13 @@ fn label(active: &Active) -> String {
     format!("run {} of {}", active.id, active.job)
 }
 
-/// Waits for its turn; none when it was asked to stop before.
-async fn enter(runner: &Runner, job: &Job, active: &Active) -> Option<Pass> {
-    let mut locks = job.kind.locks();
+/// Queues at the gate, at once: runs are served in the order in which they were started.
+///
+/// # Errors
+/// The message of a kind that panics.
+pub(super) fn queue(runner: &Runner, job: &Job, active: &Active) -> Result<Turn, String> {
+    active.record.set_cleaner(Cleaner::new(&runner.services().redactor, Vec::new()));
+    let mut locks = catch_unwind(AssertUnwindSafe(|| job.kind.locks())).map_err(|panic| our_mistake(&*panic))?;
     locks.extend(job.policies.locks.iter().cloned());
     if job.policies.overlap != Overlap::Allow {
         locks.push(format!("job:{}", job.name));
@@ -74,11 +91,15 @@ async fn enter(runner: &Runner, job: &Job, active: &Active) -> Option<Pass> {
     if let Some(obstacle) = runner.gate.obstacle(&locks, class) {
         active.record.line(Level::Info, &format!("waits for {obstacle}"));
     }
-    let who = label(active);
+    Ok(runner.gate.queue(&label(active), &locks, class))
+}
+
+/// Waits for its turn; none when it was asked to stop before.
+async fn enter(turn: Turn, active: &Active) -> Option<Pass> {
     tokio::select! {
         biased;
         () = active.stopping.cancelled() => None,
-        pass = runner.gate.enter(&who, &locks, class) => Some(pass),
+        pass = turn.comes() => Some(pass),
     }
 }
 
@@ -315,20 +336,17 @@ impl Work<'_> {
     async fn end_processes(&self, grace: Duration) {
         let ending = self.tree.end(grace).await;
         if ending.killed > 0 {
-            self.warn(&format!("{} of its processes had not stopped and were killed", ending.killed));
+            self.warn(&format!("processes of it that had not stopped and were killed: {}", ending.killed));
         }
         if ending.left > 0 {
-            self.warn(&format!("{} of its processes are still there and cannot be killed", ending.left));
+            self.warn(&format!("processes of it that are still there and cannot be killed: {}", ending.left));
         }
     }
 
     /// What an attempt's end is called. `reason`: it was asked to stop.
     fn judge(&self, ended: Option<Ended>, reason: Option<End>) -> End {
         match (ended, reason) {
-            (Some(Err(error)), _) if error.is_panic() => (
-                Outcome::Failed,
-                format!("this is a mistake in Rusuban, please report it: panic: {}", panic_text(&*error.into_panic())),
-            ),
+            (Some(Err(error)), _) if error.is_panic() => (Outcome::Failed, our_mistake(&*error.into_panic())),
             (Some(Ok(Ok(summary))), None | Some((Outcome::Cancelled, _))) => (Outcome::Succeeded, summary),
             (Some(Ok(Ok(summary))), Some((outcome, reason))) => (outcome, format!("{reason}, but was done: {summary}")),
             (Some(Ok(Err(error))), None) => (Outcome::Failed, format!("{error:#}")),
@@ -364,12 +382,13 @@ impl Work<'_> {
 
 type Ended = Result<anyhow::Result<Summary>, tokio::task::JoinError>;
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+fn our_mistake(panic: &(dyn Any + Send)) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
-        (_, Some(text)) => text,
+        (_, Some(text)) => text.as_str(),
         _ => "without a text",
-    }
+    };
+    format!("this is a mistake in Rusuban, please report it: panic: {text}")
 }
 
 /// The wait after attempt `number`: doubled each time, up to the longest, give or take a tenth. `random` is from 0 to 1.

@@ -142,3 +142,18 @@ async fn runs_of_a_job_overlap_only_when_it_allows_it() {
         assert!(if at_once == 1 { most == 1 } else { most > 1 }, "{overlap:?}: {most}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_job_are_served_in_the_order_in_which_they_were_started() {
+    let house = House::new();
+    let mut job = shell("one", "echo $RUSUBAN_RUN >> log");
+    job.policies.overlap = Overlap::Queue;
+    let mut runs = Vec::new();
+    for _ in 0..20 {
+        runs.push(house.start(&job).await);
+    }
+    for run in &runs {
+        house.end(*run).await;
+    }
+    assert_eq!(house.read("log"), runs.iter().map(|run| format!("{run}\n")).collect::<String>());
+}

@@ -39,7 +39,7 @@ async fn what_a_crash_cut_off_is_interrupted_ended_and_undone() {
     assert_eq!(outcome(&run), Outcome::Interrupted);
     assert_eq!(
         run.message,
-        "Rusuban ended while this run was at work; 1 processes that it had left behind were stopped"
+        "Rusuban ended while this run was at work; processes that it had left behind were stopped: 1"
     );
     let run = house.store.run(queued).await.unwrap().unwrap();
     assert_eq!((outcome(&run), &*run.message), (Outcome::Interrupted, "Rusuban ended before this run began"));

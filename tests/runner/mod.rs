@@ -3,6 +3,7 @@ mod admission;
 mod crash;
 mod hooks;
 mod log;
+mod many;
 mod stopping;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
