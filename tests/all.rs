@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic, in its helpers too")]
 
 mod http;
+mod layers;
 mod plain;
 mod process;
 mod runner;

@@ -129,7 +129,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// The largest unit that divides it exactly, so that it reads back as the same number. For eyes: [`crate::text::size`].
+    /// The largest unit that divides it exactly, so that it reads back as the same number. For eyes there is `text::size`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, scale) =
             SIZES.into_iter().find(|(_, scale)| self.0 != 0 && self.0.is_multiple_of(*scale)).unwrap_or(("B", 1));
