@@ -1,9 +1,11 @@
 //! One run from admission to its end: overlap, locks, classes, time limit, retries, cancel, panic, hooks, debts.
 mod active;
+mod attempt;
 mod clean;
 mod debts;
 mod gate;
 mod hooks;
+mod locks;
 mod record;
 mod recover;
 mod work;
