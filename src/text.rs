@@ -106,7 +106,9 @@ impl fmt::Display for Table {
             .map(|column| {
                 let mut cells =
                     self.rows.iter().skip(1).filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty());
-                cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()) && cell.len() <= 12)
+                cells.all(|cell| {
+                    cell.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit()) && cell.len() <= 12
+                })
             })
             .collect();
         for row in &self.rows {

@@ -1,5 +1,6 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod command;
+pub mod disk_report;
 pub mod http_call;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
@@ -186,7 +187,7 @@ impl Cx {
 }
 
 /// The kinds.
-pub const KINDS: &[KindEntry] = &[command::ENTRY, http_call::ENTRY];
+pub const KINDS: &[KindEntry] = &[command::ENTRY, disk_report::ENTRY, http_call::ENTRY];
 
 /// The kind of that name.
 #[must_use]
