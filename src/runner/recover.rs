@@ -3,11 +3,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    clean::Cleaner,
-    debts,
-    hooks::{self, Hook},
-};
+use super::{clean::Cleaner, debts, hooks::Hook};
 use crate::{
     clock::Clock,
     job::Job,
@@ -17,6 +13,9 @@ use crate::{
     process::{Ending, Tree},
     store::Store,
 };
+
+/// The whole start waits for these hooks, so they have no longer than this.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Settles what an earlier process left: its unfinished runs are `interrupted`, processes that they had started are
 /// killed, and debts are paid. An `after` hook that was cut off is run again, so it may run twice.
@@ -119,7 +118,7 @@ impl Past<'_> {
             _ => (Outcome::Interrupted, String::new()),
         };
         let policies = file.map(|job| &job.policies);
-        let limit = policies.and_then(|policies| policies.timeout).map_or(hooks::LONGEST, |limit| limit.0);
+        let limit = policies.and_then(|policies| policies.timeout).map_or(LONGEST, |limit| limit.0.min(LONGEST));
         let grace = policies.map_or(Duration::from_secs(10), |policies| policies.grace.0);
         let (home, end) = (self.services.home.as_path(), Some((ended.0, &*ended.1)));
         let hook = Hook { job, run, home, command, end, limit, grace };
