@@ -12,6 +12,8 @@ use crate::{
     text,
 };
 
+mod backups;
+mod bucket;
 mod check;
 mod control;
 mod init;
@@ -21,7 +23,6 @@ mod paint;
 mod run;
 mod runs;
 mod serve;
-#[cfg(test)]
 mod when;
 
 const EXIT_STATUS: &str = "\
@@ -139,6 +140,21 @@ enum Command {
     },
     /// Read the files again, as the server does by itself when they change
     Reload,
+    /// List the backups that are there
+    Backups {
+        /// Only this job's
+        job: Option<String>,
+        /// Only in this bucket
+        #[arg(long, value_name = "NAME")]
+        bucket: Option<String>,
+    },
+    /// Bring a backup back; nothing that is there is touched without --replace
+    Restore(backups::Restore),
+    /// Read a backup again, all of it, and compare it with its manifest
+    Verify(backups::Which),
+    /// Try out a bucket, or list them
+    #[command(subcommand)]
+    Bucket(bucket::Command),
     /// List what jobs can do, or show one kind's example
     Kinds {
         /// The kind
@@ -209,6 +225,10 @@ impl Cli {
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,
             Command::Reload => control::needs_server(context, &Request::Reload).await,
+            Command::Backups { job, bucket } => backups::list(context, job.as_deref(), bucket.as_deref()).await,
+            Command::Restore(arguments) => backups::restore(context, arguments).await,
+            Command::Verify(which) => backups::verify(context, which).await,
+            Command::Bucket(command) => bucket::run(context, command).await,
             Command::Kinds { kind } => manual::kinds(context, kind.as_deref()),
             Command::Schema { file } => manual::schema(context, file),
             Command::Completions { shell } => manual::completions(context, shell),

@@ -34,6 +34,11 @@ pub trait Kind: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// The bucket in which it keeps backups, if it keeps any.
+    fn bucket(&self) -> Option<&str> {
+        None
+    }
+
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
     ///
     /// # Errors

@@ -1,0 +1,332 @@
+//! `rusuban backups`, `restore` and `verify`: what is there, bringing it back, reading it again. They need a bucket and, where
+//! backups are encrypted, a key; no ledger, and no job file.
+use std::{
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Exit, paint, when};
+use crate::{
+    bucket::Bucket,
+    config::{Config, settings::LOCAL},
+    model::JobName,
+    plain::{self, Manifest, Reading, age::Identity},
+    text,
+};
+
+/// Which backups.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// The job's name; its file need not be there
+    job: String,
+    /// The newest backup at that time: a backup's name, `2026-11-21`, "2026-11-21 03:15", `3d` ago [default: the newest]
+    #[arg(long, value_name = "WHEN")]
+    at: Option<String>,
+    /// The bucket [default: the job's; else the one that has backups of it]
+    #[arg(long, value_name = "NAME")]
+    bucket: Option<String>,
+    /// A file of age keys (AGE-SECRET-KEY-…), for backups that are encrypted
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    which: Which,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// The folder to put sources into, each under its own name [default: where each was read]
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Replace what is there; it is kept aside until the new is whole
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Lists the backups of a job, or of all jobs in all buckets.
+pub(super) async fn list(context: &mut Context<'_>, job: Option<&str>, bucket: Option<&str>) -> anyhow::Result<Exit> {
+    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let job: Option<JobName> = job.map(str::parse).transpose().map_err(anyhow::Error::msg)?;
+    let mut found = Vec::new();
+    let mut damaged = Vec::new();
+    for (name, bucket) in open_buckets(context, &config, bucket).await? {
+        let jobs = match &job {
+            Some(job) => vec![job.clone()],
+            None => {
+                let folders = bucket.folders("").await.with_context(|| format!("look into the bucket `{name}`"))?;
+                folders.iter().filter_map(|folder| folder.trim_end_matches('/').parse().ok()).collect()
+            }
+        };
+        for job in jobs {
+            let listing = plain::list(&bucket, &job).await.with_context(|| format!("look into the bucket `{name}`"))?;
+            found.extend(listing.backups.into_iter().map(|backup| (name.clone(), backup)));
+            damaged.extend(listing.damaged.into_iter().map(|what| format!("{name}: {what}")));
+        }
+    }
+    found.sort_by(|(_, one), (_, other)| (&one.job, other.at).cmp(&(&other.job, one.at)));
+    if context.json {
+        let backups: Vec<_> =
+            found.iter().map(|(bucket, backup)| json!({ "bucket": bucket, "backup": backup })).collect();
+        writeln!(context.out, "{}", serde_json::to_string_pretty(&json!({ "backups": backups, "damaged": damaged }))?)?;
+    } else {
+        show(context, &found)?;
+    }
+    for what in &damaged {
+        writeln!(context.errors, "{} {what}", paint::bad("damaged:"))?;
+    }
+    Ok(match (&job, found.is_empty(), damaged.is_empty()) {
+        (_, _, false) => Exit::Failed,
+        (Some(_), true, _) => Exit::Missing,
+        _ => Exit::Fine,
+    })
+}
+
+fn show(context: &mut Context<'_>, found: &[(String, Manifest)]) -> anyhow::Result<()> {
+    if found.is_empty() {
+        writeln!(context.out, "there are no backups here yet")?;
+        return Ok(());
+    }
+    let now = context.clock.now();
+    let mut table = text::Table::new(["job", "backup", "", "sources", "size", "stored", "bucket"]);
+    for (bucket, backup) in found {
+        table.row([
+            backup.job.to_string(),
+            backup.id.clone(),
+            text::ago(backup.at, now),
+            backup.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
+            text::size(backup.plain_bytes()),
+            text::size(backup.stored_bytes()),
+            bucket.clone(),
+        ]);
+    }
+    write!(context.out, "{table}")?;
+    Ok(())
+}
+
+/// Brings the sources of a backup back.
+pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> anyhow::Result<Exit> {
+    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some((bucket, manifest)) = find(context, &config, &arguments.which).await? else { return Ok(Exit::Missing) };
+    let names: Vec<String> = manifest.sources.iter().map(|source| source.name.clone()).collect();
+    if let Some(source) = &arguments.source
+        && !names.contains(source)
+    {
+        return context.missing(&format!("this backup has no source `{source}`; its sources are {}", names.join(", ")));
+    }
+    let wanted: Vec<_> = manifest
+        .sources
+        .iter()
+        .filter(|source| arguments.source.as_ref().is_none_or(|name| *name == source.name))
+        .collect();
+    if let Some(folder) = &arguments.to {
+        fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    }
+    let mut places = Vec::new();
+    for source in &wanted {
+        places.push(match &arguments.to {
+            Some(folder) => folder.join(plain::file_name(source)),
+            None => plain::original_place(source).with_context(|| {
+                format!("{} was gathered from several places; say with --to where it shall go", source.name)
+            })?,
+        });
+    }
+    if !context.json {
+        let now = context.clock.now();
+        writeln!(context.out, "backup {} of {}, {}", manifest.id, manifest.job, text::ago(manifest.at, now))?;
+    }
+    let watch = Watch::new(context, wanted.iter().map(|source| source.stored.bytes).sum(), &arguments.which)?;
+    let mut exit = Exit::Fine;
+    for (source, place) in wanted.iter().zip(places) {
+        let name = Some(source.name.as_str());
+        let result = plain::restore(&bucket, &manifest, name, &place, arguments.replace, &watch.reading).await;
+        if context.json {
+            let told = match &result {
+                Ok(done) => {
+                    json!({ "restored": source.name, "to": done.to, "bytes": done.bytes, "warnings": done.warnings })
+                }
+                Err(error) => json!({ "failed": source.name, "error": format!("{error:#}") }),
+            };
+            writeln!(context.out, "{told}")?;
+        }
+        match result {
+            Ok(done) => {
+                if !context.json {
+                    let size = text::size(done.bytes);
+                    writeln!(
+                        context.out,
+                        "{} {} → {} ({size})",
+                        paint::good("restored"),
+                        source.name,
+                        done.to.display()
+                    )?;
+                    for warning in &done.warnings {
+                        writeln!(context.out, "  {} {warning}", paint::warning("warning:"))?;
+                    }
+                }
+            }
+            Err(error) => {
+                writeln!(context.errors, "{} {error:#}", paint::bad("error:"))?;
+                exit = Exit::Failed;
+            }
+        }
+        if watch.reading.cancelled.is_cancelled() {
+            exit = Exit::Interrupted;
+            break;
+        }
+    }
+    watch.end();
+    Ok(exit)
+}
+
+/// Reads all of a backup again.
+pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::Result<Exit> {
+    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some((bucket, manifest)) = find(context, &config, &which).await? else { return Ok(Exit::Missing) };
+    let watch = Watch::new(context, manifest.stored_bytes(), &which)?;
+    let began = Instant::now();
+    let result = plain::verify(&bucket, &manifest, &watch.reading).await;
+    let interrupted = watch.reading.cancelled.is_cancelled();
+    watch.end();
+    let verified = match result {
+        Ok(verified) => verified,
+        Err(error) => {
+            writeln!(context.errors, "{} {error:#}", paint::bad("not whole:"))?;
+            return Ok(if interrupted { Exit::Interrupted } else { Exit::Failed });
+        }
+    };
+    if context.json {
+        let told = json!({
+            "job": manifest.job, "backup": manifest.id, "objects": verified.objects, "stored": verified.stored,
+            "plain": verified.plain, "sealed": verified.sealed,
+        });
+        writeln!(context.out, "{told}")?;
+        return Ok(Exit::Fine);
+    }
+    let objects = text::count(verified.objects, "object");
+    let (size, rate) = (text::size(verified.stored), text::rate(verified.stored, began.elapsed()));
+    writeln!(
+        context.out,
+        "{}: backup {} of {}, {objects}, {size} at {rate}",
+        paint::good("whole"),
+        manifest.id,
+        manifest.job
+    )?;
+    if !verified.sealed.is_empty() {
+        let sealed = verified.sealed.join(", ");
+        writeln!(
+            context.out,
+            "{} the contents of {sealed} are encrypted; give the key with --identity",
+            paint::warning("not looked at:")
+        )?;
+    }
+    Ok(Exit::Fine)
+}
+
+/// The backup that is meant; says so when there is none.
+async fn find(
+    context: &mut Context<'_>,
+    config: &Config,
+    which: &Which,
+) -> anyhow::Result<Option<(Arc<dyn Bucket>, Manifest)>> {
+    let job: JobName = which.job.parse().map_err(anyhow::Error::msg)?;
+    let at =
+        which.at.as_deref().map(|at| when::parse(at, config.settings.time_zone, context.clock.now())).transpose()?;
+    let asked = which.bucket.clone().or_else(|| Some(config.jobs.get(&job)?.kind.bucket()?.to_owned()));
+    let mut holders = Vec::new();
+    for (name, bucket) in open_buckets(context, config, asked.as_deref()).await? {
+        let folders = bucket.folders("").await.with_context(|| format!("look into the bucket `{name}`"))?;
+        if folders.contains(&format!("{job}/")) {
+            holders.push((name, bucket));
+        }
+    }
+    let names: Vec<String> = holders.iter().map(|(name, _)| name.clone()).collect();
+    match holders.pop() {
+        None => {
+            let place = asked.unwrap_or_else(|| "any bucket".to_owned());
+            context
+                .missing(&format!("there is no backup of `{job}` in {place}; `rusuban backups` lists what is there"))?;
+            Ok(None)
+        }
+        Some(_) if !holders.is_empty() => {
+            bail!("several buckets have backups of `{job}`: {}; choose with --bucket", names.join(", "))
+        }
+        Some((_, bucket)) => {
+            let manifest = plain::find(&bucket, &job, at).await?;
+            Ok(Some((bucket, manifest)))
+        }
+    }
+}
+
+/// The bucket of that name, or all of them.
+async fn open_buckets(
+    context: &Context<'_>,
+    config: &Config,
+    name: Option<&str>,
+) -> anyhow::Result<Vec<(String, Arc<dyn Bucket>)>> {
+    let mut buckets = Vec::new();
+    for (known, settings) in &config.settings.buckets {
+        if name.is_none_or(|name| name == known) {
+            buckets.push((known.clone(), settings.open(config.home.path(), &config.secrets, &context.clock).await?));
+        }
+    }
+    if let (Some(name), true) = (name, buckets.is_empty()) {
+        let known: Vec<&str> = config.settings.buckets.keys().map(String::as_str).collect();
+        bail!("rusuban.toml has no bucket `{name}`; it has {} (`{LOCAL}` is always there)", known.join(", "));
+    }
+    Ok(buckets)
+}
+
+/// How far a reader has come, on a terminal; and Ctrl-C.
+struct Watch {
+    reading: Reading,
+    bar: ProgressBar,
+}
+
+impl Watch {
+    fn new(context: &Context<'_>, total: u64, which: &Which) -> anyhow::Result<Self> {
+        let identities = which.identity.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+        let shown = !context.json && std::io::stderr().is_terminal();
+        let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+        {
+            bar.set_style(style);
+        }
+        let cancelled = CancellationToken::new();
+        let stop = cancelled.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stop.cancel();
+            }
+        });
+        // Each call tells of one reading; the bar is for all.
+        let (shown, highest) = (bar.clone(), AtomicU64::new(0));
+        let on_bytes = Arc::new(move |bytes| {
+            let before = highest.swap(bytes, Ordering::Relaxed);
+            shown.inc(bytes.saturating_sub(if bytes < before { 0 } else { before }));
+        });
+        Ok(Self { reading: Reading { identities, cancelled, on_bytes }, bar })
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn read_keys(file: &Path) -> anyhow::Result<Vec<Identity>> {
+    let text = fs::read_to_string(file).with_context(|| format!("read the key file {}", file.display()))?;
+    Ok(Identity::parse_file(&text)?)
+}
