@@ -121,7 +121,8 @@ pub fn decide(generations: &[Generation], rule: Rule, zone: Tz, now: DateTime<Ut
 }
 
 /// Why the newest backup, or the clock, cannot be trusted.
-fn suspicion(newest_first: &[&Generation], now: DateTime<Utc>) -> Option<String> {
+#[must_use]
+pub fn suspicion(newest_first: &[&Generation], now: DateTime<Utc>) -> Option<String> {
     let (newest, older) = newest_first.split_first()?;
     if newest.at > now + FUTURE {
         return Some(format!("the newest backup, {}, is from the future: the clock has been set", newest.id));

@@ -1,6 +1,7 @@
 //! All tests that use the house from outside, in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic, in its helpers too")]
 
+mod backup;
 mod disk_report;
 mod http;
 mod layers;

@@ -139,6 +139,10 @@ impl Bucket for Folder {
         format!("folder {}", self.root.display())
     }
 
+    fn local_folder(&self) -> Option<&std::path::Path> {
+        Some(&self.root)
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         let (bucket, path) = (self.clone(), self.path(key)?);
         blocking(move || {

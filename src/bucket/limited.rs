@@ -66,6 +66,10 @@ impl Bucket for Limited {
         self.inner.describe()
     }
 
+    fn local_folder(&self) -> Option<&std::path::Path> {
+        self.inner.local_folder()
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         if let Some(pace) = &self.up {
             pace.go(body.len()).await;

@@ -1,5 +1,5 @@
 //! Object storage: an S3 bucket and prefix, or a folder. Retry, time limit and bandwidth limit are decorators.
-use std::{fmt::Debug, ops::Range};
+use std::{fmt::Debug, ops::Range, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -77,6 +77,11 @@ pub type Body = BoxStream<'static, Result<Bytes>>;
 pub trait Bucket: Send + Sync + Debug {
     /// The bucket for a person: `s3 backups/host1 at http://127.0.0.1:3900`, `folder /mnt/nas/backups`.
     fn describe(&self) -> String;
+
+    /// Where it keeps its objects on this machine, if it does: a backup of what is around it leaves it out.
+    fn local_folder(&self) -> Option<&Path> {
+        None
+    }
 
     /// Stores a small object (at most a few MiB) held in memory.
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()>;

@@ -69,6 +69,10 @@ impl Bucket for Retrying {
         self.inner.describe()
     }
 
+    fn local_folder(&self) -> Option<&std::path::Path> {
+        self.inner.local_folder()
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         // A conditional put whose answer was lost may have been done: a second try would say that it is there already.
         if put == Put::IfAbsent {

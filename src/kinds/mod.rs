@@ -1,4 +1,5 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
+pub mod backup;
 pub mod command;
 pub mod disk_report;
 pub mod http_call;
@@ -192,7 +193,7 @@ impl Cx {
 }
 
 /// The kinds.
-pub const KINDS: &[KindEntry] = &[command::ENTRY, disk_report::ENTRY, http_call::ENTRY];
+pub const KINDS: &[KindEntry] = &[backup::ENTRY, command::ENTRY, disk_report::ENTRY, http_call::ENTRY];
 
 /// The kind of that name.
 #[must_use]

@@ -138,7 +138,7 @@ async fn ids(bucket: &Arc<dyn Bucket>, job: &JobName) -> anyhow::Result<Vec<Stri
     let prefix = format!("{job}/");
     let folders = bucket.folders(&prefix).await.with_context(|| format!("list {prefix} in {}", bucket.describe()))?;
     let id = |folder: &String| {
-        let name = folder.strip_prefix(&prefix).unwrap_or(folder).trim_end_matches('/');
+        let name = folder.trim_end_matches('/');
         time_of(name).map(|_| name.to_owned())
     };
     Ok(folders.iter().filter_map(id).collect())

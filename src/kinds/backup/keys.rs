@@ -1,0 +1,293 @@
+//! The keys of a `backup` job, and what can be wrong with them.
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::mistake::Problem,
+    kinds::Site,
+    plain::{
+        Excludes, Options,
+        age::{AgeError, Recipient},
+        is_plain_name,
+    },
+    retention::{Keep, Rotation, Rule},
+};
+
+/// More threads than this read more memory than they save time.
+const MOST_THREADS: usize = 4;
+
+/// Files, folders and SQLite databases, kept in a bucket.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// Where to: a bucket of rusuban.toml [default: local, a folder in the data folder].
+    #[serde(default = "local")]
+    pub bucket: String,
+    /// How many generations of each age stay [default: all of them, for ever].
+    #[serde(default)]
+    pub keep: Option<Keep>,
+    /// Instead of `keep`: slots that are written again and again.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
+    /// Encryption [default: none].
+    #[serde(default)]
+    pub encrypt: Option<Encrypt>,
+    /// Compression.
+    #[serde(default)]
+    pub compression: Compression,
+    /// What is kept. Several sources are one backup: all of them are in it, or there is none.
+    #[serde(default)]
+    pub source: Vec<Source>,
+}
+
+/// Encryption with age, to public keys: this host cannot read what it wrote unless it has a secret key as well.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Encrypt {
+    /// Public keys, `age1…`, as `age-keygen` prints them. Each of them opens it alone.
+    pub recipients: Vec<String>,
+}
+
+/// Compression with zstd.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compression {
+    /// From 1, fast, to 19, small [default: 3].
+    pub level: i32,
+    /// Threads; 0: as many as the machine has cores, but at most 4 [default: 0].
+    pub threads: u32,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { level: 3, threads: 0 }
+    }
+}
+
+/// One thing to keep: exactly one of `path`, `sqlite` and `self`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Source {
+    /// Its name in the backup [default: that of the file or folder].
+    pub name: Option<String>,
+    /// A file or folder.
+    pub path: Option<PathBuf>,
+    /// A SQLite database, which may be in use.
+    pub sqlite: Option<PathBuf>,
+    /// Rusuban's own ledger, settings and job files.
+    #[serde(rename = "self")]
+    pub own: bool,
+    /// Patterns of files and folders to leave out. Without `/` they fit a name anywhere; with `/` they begin at the
+    /// source's top; with `/` at the end they fit folders only. `*` stays within a folder, `**` does not.
+    pub exclude: Vec<String>,
+    /// File systems mounted below are left out.
+    pub one_file_system: bool,
+    /// A folder without a single file is not an error.
+    pub allow_empty: bool,
+}
+
+/// What a source is read from.
+pub(super) enum From<'a> {
+    Path(&'a Path),
+    Sqlite(&'a Path),
+    Own,
+}
+
+fn local() -> String {
+    "local".to_owned()
+}
+
+impl Source {
+    pub(super) fn from(&self) -> Option<From<'_>> {
+        match (&self.path, &self.sqlite, self.own) {
+            (Some(path), None, false) => Some(From::Path(path)),
+            (None, Some(path), false) => Some(From::Sqlite(path)),
+            (None, None, true) => Some(From::Own),
+            _ => None,
+        }
+    }
+
+    /// Where it is on the disk; relative to the home folder.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref().or(self.sqlite.as_deref())
+    }
+
+    /// Its name in the backup.
+    pub(super) fn name(&self) -> String {
+        let from_path = || self.path().map(|path| path.file_name().unwrap_or("root".as_ref()).to_string_lossy().into());
+        self.name.clone().or_else(from_path).unwrap_or_else(|| "rusuban".to_owned())
+    }
+
+    pub(super) fn excludes(&self) -> anyhow::Result<Excludes> {
+        Excludes::new(&self.exclude)
+            .map_err(|(number, why)| anyhow::anyhow!("the pattern `{}` cannot be read: {why}", self.exclude[number]))
+    }
+
+    fn problems(&self, key: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let one_of = "name exactly one: `path = \"/srv/files\"`, `sqlite = \"/srv/app.db\"` or `self = true`";
+        if self.from().is_none() {
+            let none = self.path.is_none() && self.sqlite.is_none() && !self.own;
+            let what =
+                if none { "this source does not say what it is" } else { "this source is several things at once" };
+            problems.push(Problem::new(key, what).hint(one_of));
+        }
+        for (name, path) in [("path", &self.path), ("sqlite", &self.sqlite)] {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                problems.push(Problem::new(format!("{key}.{name}"), "the path is empty").hint(one_of));
+            }
+        }
+        if let Err((number, why)) = Excludes::new(&self.exclude) {
+            let key = format!("{key}.exclude[{number}]");
+            let hint = "`*` and `?` stand for what they do in a shell, `[a-z]` for one letter, `**` for any folders";
+            problems.push(Problem::new(key, format!("`{}` is no pattern: {why}", self.exclude[number])).hint(hint));
+        }
+        if !is_plain_name(&self.name()) {
+            let key = format!("{key}.{}", if self.name.is_some() { "name" } else { "path" });
+            problems.push(
+                Problem::new(key, format!("`{}` cannot be a source's name: it becomes a file's name", self.name()))
+                    .hint("add `name = \"…\"`"),
+            );
+        }
+        for (name, set) in [
+            ("exclude", !self.exclude.is_empty()),
+            ("one_file_system", self.one_file_system),
+            ("allow_empty", self.allow_empty),
+        ] {
+            if set && self.path.is_none() {
+                let key = format!("{key}.{name}");
+                problems.push(Problem::new(key, format!("`{name}` is for sources with a `path`")).hint("remove it"));
+            }
+        }
+        problems
+    }
+}
+
+impl Backup {
+    pub(super) fn problems(&self, site: &Site) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !site.buckets.is_empty() && !site.buckets.contains(&self.bucket) {
+            problems.push(
+                Problem::new("bucket", format!("rusuban.toml has no bucket `{}`", self.bucket))
+                    .hint(format!("it has: {}", site.buckets.join(", "))),
+            );
+        }
+        if self.keep.is_some() && self.rotation.is_some() {
+            problems.push(
+                Problem::new("rotation", "`keep` and `rotation` are both given: each says what stays")
+                    .hint("keep one of the two"),
+            );
+        }
+        if self.keep == Some(Keep::default()) {
+            problems.push(
+                Problem::new("keep", "it does not say how many stay")
+                    .hint("such as `keep = { daily = 7, weekly = 4, monthly = 12 }`; leave it out to keep all"),
+            );
+        }
+        if let Some(encrypt) = &self.encrypt {
+            if encrypt.recipients.is_empty() {
+                problems
+                    .push(Problem::new("encrypt.recipients", "nobody could ever read it: no public key is named").hint(
+                    "`age-keygen` makes a key and prints its public half, `age1…`; remove `encrypt` for no encryption",
+                ));
+            }
+            for (number, recipient) in encrypt.recipients.iter().enumerate() {
+                if let Err(error) = recipient.parse::<Recipient>() {
+                    problems.push(Problem::new(format!("encrypt.recipients[{number}]"), error.to_string()));
+                }
+            }
+        }
+        if !(1..=19).contains(&self.compression.level) {
+            problems.push(Problem::new("compression.level", "this goes from 1 to 19").hint("3 is the default"));
+        }
+        if self.compression.threads > 64 {
+            problems.push(Problem::new("compression.threads", "this goes from 0 to 64").hint("0 is the default"));
+        }
+        if self.source.is_empty() {
+            problems.push(
+                Problem::new("", "there is nothing to keep")
+                    .hint("add `[[source]]` and below it `path = \"/srv/files\"`"),
+            );
+        }
+        let mut names = HashSet::new();
+        for (number, source) in self.source.iter().enumerate() {
+            let key = format!("source[{number}]");
+            problems.extend(source.problems(&key));
+            if !names.insert(source.name()) {
+                problems.push(
+                    Problem::new(key, format!("a source before it is named `{}` as well", source.name()))
+                        .hint("give one of them another: `name = \"…\"`"),
+                );
+            }
+        }
+        problems
+    }
+
+    pub(super) fn rule(&self) -> Rule {
+        match (self.keep, self.rotation) {
+            (Some(keep), _) => Rule::Keep(keep),
+            (None, Some(rotation)) => Rule::Rotate(rotation),
+            (None, None) => Rule::Everything,
+        }
+    }
+
+    pub(super) fn options(&self) -> Result<Options, AgeError> {
+        let recipients = self.encrypt.iter().flat_map(|encrypt| &encrypt.recipients);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let threads = match self.compression.threads {
+            0 => u32::try_from(cores()).unwrap_or(1),
+            threads => threads,
+        };
+        let recipients = recipients.map(|recipient| recipient.parse()).collect::<Result<_, _>>()?;
+        Ok(Options { level: self.compression.level, threads, recipients })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(toml: &str) -> Vec<String> {
+        let backup: Backup = toml::from_str(toml).unwrap();
+        let site = Site { buckets: vec!["local".into(), "nas".into()], ..Site::default() };
+        backup.problems(&site).into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
+    }
+
+    #[test]
+    fn each_mistake_is_told_at_its_key() {
+        assert_eq!(problems("[[source]]\npath = '/srv'"), Vec::<String>::new());
+        for (toml, key) in [
+            ("", ": there is nothing"),
+            ("bucket = 'nsa'\n[[source]]\nself = true", "bucket: "),
+            ("keep = { daily = 1 }\nrotation = 'weekday-month'\n[[source]]\nself = true", "rotation: "),
+            ("keep = {}\n[[source]]\nself = true", "keep: "),
+            ("encrypt = { recipients = [] }\n[[source]]\nself = true", "encrypt.recipients: "),
+            ("encrypt = { recipients = ['age1x'] }\n[[source]]\nself = true", "encrypt.recipients[0]: "),
+            ("compression = { level = 20 }\n[[source]]\nself = true", "compression.level: "),
+            ("[[source]]\n", "source[0]: this source does not"),
+            ("[[source]]\npath = '/a'\nsqlite = '/b'", "source[0]: this source is several"),
+            ("[[source]]\npath = '/a'\nexclude = ['*.tmp', '[']", "source[0].exclude[1]: "),
+            ("[[source]]\nsqlite = '/a'\nexclude = ['*.tmp']", "source[0].exclude: "),
+            ("[[source]]\npath = '/a/x'\n[[source]]\npath = '/b/x'", "source[1]: a source before"),
+            ("[[source]]\npath = '/a'\nname = 'a/b'", "source[0].name: "),
+        ] {
+            let found = problems(toml);
+            assert!(found.len() == 1 && found[0].starts_with(key), "{toml}\n{found:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_written_out_mean_the_same() {
+        let short: Backup = toml::from_str("[[source]]\npath = '/srv'").unwrap();
+        let long: Backup = toml::from_str(
+            "bucket = 'local'\ncompression = { level = 3, threads = 0 }\n[[source]]\npath = '/srv'\nself = false\nexclude = []\none_file_system = false\nallow_empty = false",
+        )
+        .unwrap();
+        assert_eq!(serde_json::to_value(short).unwrap(), serde_json::to_value(long).unwrap());
+    }
+}
