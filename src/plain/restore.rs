@@ -320,10 +320,8 @@ pub fn original_place(source: &Source) -> Option<PathBuf> {
     source.path.as_ref().map(PathBuf::from)
 }
 
-/// The name it has in a folder of somebody's choice: that of the file or folder that was read.
+/// The name it has in a folder of somebody's choice: its own, which no other source of the backup has.
 #[must_use]
 pub fn file_name(source: &Source) -> String {
-    let original = original_place(source);
-    let name = original.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| source.name.clone())
+    source.name.clone()
 }

@@ -1,4 +1,5 @@
 //! Backups in the plain layout, judged by other programs: GNU tar, zstd, age and rsync.
+mod age;
 mod failures;
 mod support;
 mod trees;
