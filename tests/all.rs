@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic, in its helpers too")]
 
 mod backup;
+mod bucket;
 mod disk_report;
+mod docs;
 mod http;
 mod layers;
 mod plain;

@@ -400,8 +400,9 @@ impl Upload for S3Upload {
 
     async fn finish(mut self: Box<Self>) -> Result<()> {
         if self.begun == 0 {
-            // An upload without parts cannot be completed.
-            self.part(Bytes::new()).await?;
+            // An upload without parts cannot be completed, and not every server takes an empty part.
+            self.bucket.put(&self.key, Bytes::new(), Put::Replace).await?;
+            return self.abort().await;
         }
         while !self.on_their_way.is_empty() {
             self.wait_for_one().await?;

@@ -48,6 +48,10 @@ impl Kind for Backup {
         self.source.iter().filter_map(path).collect()
     }
 
+    fn bucket(&self) -> Option<&str> {
+        Some(&self.bucket)
+    }
+
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let bucket = cx.bucket(&self.bucket)?;
         let spool = cx.services.spool.join(format!("backup-{}", cx.run));

@@ -1,3 +1,4 @@
 //! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
+pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;
