@@ -72,6 +72,6 @@ fn what_age_encrypts_we_decrypt_and_the_other_way_round() {
         let mut writer = Encryptor::new(Vec::new(), &[ours.recipient()]).unwrap();
         writer.write_all(&plain).unwrap();
         fs::write(at("ours"), writer.finish().unwrap()).unwrap();
-        sh(&format!("cd '{}'; age -d -i key -o back ours; cmp back plain", folder.path().display()));
+        sh(&format!("cd '{}'; age -d -i key ours > back; cmp back plain", folder.path().display()));
     }
 }
