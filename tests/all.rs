@@ -10,4 +10,5 @@ mod layers;
 mod plain;
 mod process;
 mod runner;
+mod sqlite;
 mod support;

@@ -6,9 +6,9 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{ErrorKind, Read as _},
+    io::ErrorKind,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, bail};
@@ -17,14 +17,14 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-/// How every SQLite file begins.
-const HEADER: &[u8; 16] = b"SQLite format 3\0";
 /// Pages copied between two looks at whether to stop.
 const STEP: i32 = 8192;
 /// In rollback-journal mode, so many starts over are borne before writers are kept out.
 const MOST_RESTARTS: u32 = 3;
 /// How long to wait for a lock that somebody else holds.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,22 +39,12 @@ pub struct Report {
     pub restarts: u32,
 }
 
-/// Whether the file begins as SQLite files do.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn is_sqlite(path: &Path) -> std::io::Result<bool> {
-    let mut header = [0; 16];
-    match File::open(path)?.read_exact(&mut header) {
-        Ok(()) => Ok(header == *HEADER),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Copies the database at `source`, which others may be writing to, into a new file `to`; then proves the copy with
 /// `integrity_check` and counts its rows. The source is opened read-only and is never made. `progress` is told pages done and
 /// pages in all, and answers whether to go on. Blocks.
+///
+/// The source is opened by SQLite alone: when a process closes a file, it loses every lock it has on it. If the database
+/// is one that this process has open, as its own ledger is, others would then take it for unused and delete its -wal.
 ///
 /// # Errors
 /// When the source is missing, is no SQLite database, is encrypted, stays locked, or the copy is not whole. Nothing is left at
@@ -69,35 +59,50 @@ pub fn backup(source: &Path, to: &Path, mut progress: impl FnMut(u64, u64) -> bo
     result.with_context(|| format!("back up the SQLite database {}", source.display()))
 }
 
-fn copy(source: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64) -> bool) -> anyhow::Result<Report> {
-    look_at(source)?;
-    let from = open(source)?;
-    let journal_mode: String = from.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(explain)?;
-    let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
-        .with_context(|| format!("make the copy {}", to.display()))?;
-    // Nobody else sees the copy before it is whole, so nothing needs to survive a crash half way.
-    target.pragma_update(None, "synchronous", "OFF")?;
-    target.pragma_update(None, "journal_mode", "OFF")?;
-    target.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+/// Told pages done and pages in all; answers whether to go on.
+type GoOn<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
-    let mut restarts = 0;
+fn copy(source: &Path, to: &Path, progress: GoOn<'_>) -> anyhow::Result<Report> {
+    look_at(source)?;
+    let from = Source::open(source, progress)?;
+    let journal_mode: String =
+        from.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(explain)?;
+    let mut target = make(to)?;
+    let (mut restarts, mut done) = (0, false);
     if journal_mode != "wal" {
-        restarts = copy_pages(&from, &mut target, Some(MOST_RESTARTS), progress)?;
+        (restarts, done) = copy_pages(&from.connection, &mut target, Some(MOST_RESTARTS), progress)?;
     }
-    if journal_mode == "wal" || restarts > MOST_RESTARTS {
-        from.execute_batch("BEGIN").map_err(explain)?;
+    if !done {
+        if restarts > 0 {
+            // A copy that was given up half way cannot be gone on with: it has no journal to undo the half.
+            drop(target);
+            fs::remove_file(to).with_context(|| format!("remove the half copy {}", to.display()))?;
+            target = make(to)?;
+        }
+        from.connection.execute_batch("BEGIN").map_err(explain)?;
         // The transaction begins with its first read.
-        from.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(())).map_err(explain)?;
-        restarts += copy_pages(&from, &mut target, None, progress)?;
-        from.execute_batch("COMMIT").map_err(explain)?;
+        patiently(progress, || from.connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(())))?;
+        restarts += copy_pages(&from.connection, &mut target, None, progress)?.0;
+        from.connection.execute_batch("COMMIT").map_err(explain)?;
     }
-    drop(from);
-    let report = prove(&target, journal_mode, restarts)?;
+    from.close(source)?;
+    let report = prove(&target, journal_mode, restarts, progress)?;
     target.close().map_err(|(_, error)| error)?;
     make_self_contained(to)?;
     let file = File::open(to)?;
     file.sync_all().with_context(|| format!("bring the copy {} to the disk", to.display()))?;
     Ok(Report { bytes: file.metadata()?.len(), ..report })
+}
+
+/// Makes the file of the copy.
+fn make(to: &Path) -> anyhow::Result<Connection> {
+    let target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        .with_context(|| format!("make the copy {}", to.display()))?;
+    // Nobody else sees the copy before it is whole, so nothing needs to survive a crash half way.
+    target.pragma_update(None, "synchronous", "OFF")?;
+    target.pragma_update(None, "journal_mode", "OFF")?;
+    target.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    Ok(target)
 }
 
 /// Says clearly what is not a database before SQLite is asked.
@@ -109,37 +114,69 @@ fn look_at(source: &Path) -> anyhow::Result<()> {
     if metadata.is_dir() {
         bail!("this is a folder; name the database file in it");
     }
-    if metadata.len() == 0 {
-        bail!("the file is empty: no database was ever written to it");
+    if !metadata.is_file() {
+        bail!("this is no ordinary file");
     }
-    if !is_sqlite(source)? {
-        bail!("this is no SQLite database, or it is encrypted: its first 16 bytes are not SQLite's");
+    if metadata.len() == 0 && !has_content(&with_suffix(source, "-wal")) {
+        bail!("the file is empty: no database was ever written to it");
     }
     Ok(())
 }
 
-fn open(source: &Path) -> anyhow::Result<Connection> {
-    let connect = |immutable: bool| -> rusqlite::Result<Connection> {
-        let uri = format!("file:{}?mode=ro{}", escaped(source), if immutable { "&immutable=1" } else { "" });
-        let connection = Connection::open_with_flags(
-            uri,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(LOCK_WAIT)?;
-        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
-        Ok(connection)
-    };
-    match connect(false) {
-        // On a read-only mount no -shm file can be made. When there is no -wal, nobody has the database open for writing.
-        Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
-                && !with_suffix(source, "-wal").exists()
-                && in_read_only_folder(source) =>
-        {
-            connect(true).map_err(explain)
+fn has_content(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// The database that is copied.
+struct Source {
+    connection: Connection,
+    /// It was opened as one that nobody writes to, when it had this size and time.
+    still: Option<(u64, Option<SystemTime>)>,
+}
+
+impl Source {
+    fn open(path: &Path, progress: GoOn<'_>) -> anyhow::Result<Self> {
+        let connect = |more: &str| -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(
+                format!("file:{}?mode=ro{more}", escaped(path)),
+                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )?;
+            // Short, so that we look whether to stop; see `patiently`.
+            connection.busy_timeout(Duration::from_millis(200))?;
+            connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
+            Ok(connection)
+        };
+        match ask_patiently(progress, || connect(""))? {
+            Ok(connection) => Ok(Self { connection, still: None }),
+            // On a read-only mount no -shm file can be made. With nothing in a -wal, nobody has the database open for writing.
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
+                    && !has_content(&with_suffix(path, "-wal"))
+                    && in_read_only_folder(path) =>
+            {
+                let still = Some(size_and_time(path)?);
+                Ok(Self { connection: connect("&immutable=1").map_err(explain)?, still })
+            }
+            Err(error) => Err(explain(error)),
         }
-        result => result.map_err(explain),
     }
+
+    /// Somebody may have opened it after all, where the mount is read-only for us alone.
+    fn close(self, path: &Path) -> anyhow::Result<()> {
+        if let Some(still) = self.still
+            && (size_and_time(path)? != still || has_content(&with_suffix(path, "-wal")))
+        {
+            bail!(
+                "somebody wrote to it while it was copied, and its folder is read-only here: try again, or make the folder writable"
+            );
+        }
+        self.connection.close().map_err(|(_, error)| explain(error))
+    }
+}
+
+fn size_and_time(path: &Path) -> anyhow::Result<(u64, Option<SystemTime>)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified().ok()))
 }
 
 fn in_read_only_folder(source: &Path) -> bool {
@@ -166,15 +203,43 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies all pages; returns how often it had to begin anew. With `most_restarts`, it gives up after that many.
+/// Asks again while somebody else holds a lock, and looks meanwhile whether to go on.
+fn ask_patiently<T>(
+    progress: GoOn<'_>,
+    mut ask: impl FnMut() -> rusqlite::Result<T>,
+) -> anyhow::Result<rusqlite::Result<T>> {
+    let since = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if is_locked(&error) && since.elapsed() < LOCK_WAIT => {
+                if !progress(0, 0) {
+                    bail!("cancelled");
+                }
+                std::thread::sleep(PAUSE);
+            }
+            result => return Ok(result),
+        }
+    }
+}
+
+fn patiently<T>(progress: GoOn<'_>, ask: impl FnMut() -> rusqlite::Result<T>) -> anyhow::Result<T> {
+    ask_patiently(progress, ask)?.map_err(explain)
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Copies all pages; returns how often it had to begin anew, and whether it came to the end: with `most_restarts`, it gives up
+/// after that many.
 fn copy_pages(
     from: &Connection,
     target: &mut Connection,
     most_restarts: Option<u32>,
-    progress: &mut dyn FnMut(u64, u64) -> bool,
-) -> anyhow::Result<u32> {
+    progress: GoOn<'_>,
+) -> anyhow::Result<(u32, bool)> {
     let backup = Backup::new(from, target).map_err(explain)?;
-    let (mut restarts, mut done_before, mut waited) = (0, 0, Duration::ZERO);
+    let (mut restarts, mut done_before, mut locked_since) = (0, 0, None);
     loop {
         let step = backup.step(STEP).map_err(explain)?;
         let pages = backup.progress();
@@ -184,28 +249,31 @@ fn copy_pages(
             bail!("cancelled");
         }
         match step {
-            StepResult::Done => return Ok(restarts),
-            StepResult::Busy | StepResult::Locked if waited >= LOCK_WAIT => {
-                bail!("somebody has kept the database locked for {} s", LOCK_WAIT.as_secs());
-            }
+            StepResult::Done => return Ok((restarts, true)),
             StepResult::Busy | StepResult::Locked => {
-                let wait = Duration::from_millis(20);
-                std::thread::sleep(wait);
-                waited += wait;
+                let since = *locked_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= LOCK_WAIT {
+                    bail!("somebody has kept the database locked for {} s", LOCK_WAIT.as_secs());
+                }
+                std::thread::sleep(PAUSE);
+                continue;
             }
-            _ => waited = Duration::ZERO,
+            _ => locked_since = None,
         }
-        if done < done_before {
+        // A step that begins anew copies the first pages again, and so comes no further than the first did.
+        if done <= done_before {
             restarts += 1;
             if most_restarts.is_some_and(|most| restarts > most) {
-                return Ok(restarts);
+                return Ok((restarts, false));
             }
         }
         done_before = done;
     }
 }
 
-fn prove(copy: &Connection, journal_mode: String, restarts: u32) -> anyhow::Result<Report> {
+fn prove(copy: &Connection, journal_mode: String, restarts: u32, progress: GoOn<'_>) -> anyhow::Result<Report> {
+    let go_on = |progress: &mut dyn FnMut(u64, u64) -> bool| if progress(1, 1) { Ok(()) } else { bail!("cancelled") };
+    go_on(progress)?;
     let mut statement = copy.prepare("PRAGMA integrity_check(5)").map_err(explain)?;
     let found: Vec<String> = statement.query_map((), |row| row.get(0)).and_then(Iterator::collect).map_err(explain)?;
     if found != ["ok"] {
@@ -217,6 +285,7 @@ fn prove(copy: &Connection, journal_mode: String, restarts: u32) -> anyhow::Resu
     let names: Vec<String> = names.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut rows = BTreeMap::new();
     for name in names {
+        go_on(progress)?;
         let quoted = name.replace('"', "\"\"");
         // A virtual table whose module is not here cannot be counted; its shadow tables are.
         if let Ok(count) = copy.query_row(&format!("SELECT count(*) FROM \"{quoted}\""), (), |row| row.get::<_, i64>(0))
@@ -244,6 +313,9 @@ fn explain(error: rusqlite::Error) -> anyhow::Error {
         }
         Some(ErrorCode::CannotOpen) => anyhow::anyhow!(
             "it cannot be opened ({error}); in WAL mode its folder must be writable, or nobody may have the database open"
+        ),
+        Some(ErrorCode::ReadOnly) => anyhow::anyhow!(
+            "a change was cut off in the middle of it, and its -journal waits to undo that ({error}): let the program it belongs to open it once"
         ),
         _ => error.into(),
     }
