@@ -68,6 +68,8 @@ impl Kind for Backup {
             1 => "1 source".to_owned(),
             count => format!("{count} sources"),
         };
+        cx.info(format!("kept as {}/{} in {}", manifest.job, manifest.id, bucket.describe()));
+        cx.info(format!("bring it back with: rusuban restore {} --at {} --to FOLDER", manifest.job, manifest.id));
         let stored = format!("{count}, {sizes}, read back");
         let thinned = cx.step("old generations", async { Ok(thin::thin(cx, &bucket, &manifest, self.rule()).await) });
         Ok(format!("{stored}; {}", thinned.await?))

@@ -134,6 +134,7 @@ fn schedules_are_said_in_words() {
         ("0 4 1 * *", "on day 1 of each month at 04:00"),
         ("0 4 L * *", "on the last day of each month at 04:00"),
         ("@every 90m", "every 1h 30m"),
+        ("*/30 * * * *", "every 30 minutes"),
         ("@reboot", "once whenever Rusuban starts"),
     ] {
         assert_eq!(schedule(line, chrono_tz::UTC).in_words(), words, "{line}");

@@ -26,7 +26,8 @@ pub(super) fn say(lines: &Lines) -> String {
     }
     let said = lines.cron.describe();
     let mut letters = said.trim_end_matches('.').chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    let said: String = letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect());
+    said.strip_prefix("at every").map_or(said.clone(), |rest| format!("every{rest}"))
 }
 
 fn weekdays(field: &str) -> Option<String> {
