@@ -1,5 +1,9 @@
 //! From a source's bytes to an object's parts, in one thread and bounded memory: hash, compress, encrypt, hash, cut.
-use std::io::{self, Write};
+use std::{
+    io::{self, BufWriter, IntoInnerError, Write},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::JoinHandle,
+};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -16,6 +20,9 @@ use crate::bucket::PART;
 /// Each thread of the compressor is given pieces of so many bytes: zstd's own choice is four times as much memory for
 /// no gain that could be measured.
 const PIECE_PER_THREAD: u32 = 2 << 20;
+
+/// Bytes that are gathered, hashed and compressed at a time.
+const PIECE: usize = 256 << 10;
 
 /// How objects are written.
 #[derive(Clone, Debug)]
@@ -60,9 +67,10 @@ pub(super) fn encode<T>(
         compressed.multithread(options.threads)?;
         compressed.set_parameter(CParameter::JobSize(PIECE_PER_THREAD))?;
     }
-    let mut plain = Hashing::new(Cancellable { inner: compressed, cancelled });
+    // Headers of small files are gathered: each call of the compressor has its price.
+    let mut plain = BufWriter::with_capacity(PIECE, HashingAside::new(Cancellable { inner: compressed, cancelled }));
     let made = produce(&mut plain)?;
-    let (compressed, plain) = plain.end();
+    let (compressed, plain) = plain.into_inner().map_err(IntoInnerError::into_error)?.end()?;
     let stored = match compressed.inner.finish()? {
         Sealed::Open(stored) => stored,
         Sealed::Age(encryptor) => encryptor.finish()?,
@@ -111,6 +119,45 @@ impl<R: io::Read> io::Read for Hashing<R> {
         let count = self.inner.read(to)?;
         self.add(&to[..count]);
         Ok(count)
+    }
+}
+
+/// The same in a thread of its own: hashing takes as long as reading and would hold up the threads that compress.
+struct HashingAside<W> {
+    inner: W,
+    pieces: SyncSender<Vec<u8>>,
+    hashing: JoinHandle<Fingerprint>,
+}
+
+impl<W> HashingAside<W> {
+    fn new(inner: W) -> Self {
+        let (pieces, coming) = sync_channel::<Vec<u8>>(4);
+        // Ends when the sender is dropped, which every path does.
+        let hashing = std::thread::spawn(move || {
+            let mut hashing = Hashing::new(());
+            coming.iter().for_each(|piece| hashing.add(&piece));
+            hashing.end().1
+        });
+        Self { inner, pieces, hashing }
+    }
+
+    fn end(self) -> io::Result<(W, Fingerprint)> {
+        drop(self.pieces);
+        let fingerprint = self.hashing.join().map_err(|_| io::Error::other("the thread that hashes died"))?;
+        Ok((self.inner, fingerprint))
+    }
+}
+
+impl<W: Write> Write for HashingAside<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        let sent = self.pieces.send(bytes[..count].to_vec());
+        sent.map_err(|_| io::Error::other("the thread that hashes died"))?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

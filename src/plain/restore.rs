@@ -155,6 +155,12 @@ impl Place {
         names
     }
 
+    /// Where one of the names goes aside: a database's companions under names that fit its own.
+    fn aside_of(&self, name: &OsStr) -> OsString {
+        let ending = COMPANIONS.into_iter().find(|ending| *name == *with(&self.name, ending));
+        with(&self.aside, ending.unwrap_or_default())
+    }
+
     fn exists(&self, name: &OsStr) -> anyhow::Result<bool> {
         match rustix::fs::statat(&self.parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -194,13 +200,24 @@ impl Place {
             rustix::fs::fsync(&self.parent).with_context(what)?;
             return Ok(());
         }
+        // One step in which the name is never without a state, where the file system can do it.
+        if !self.is_database && self.exists(&self.name)? {
+            match rustix::fs::renameat_with(&self.parent, &self.beside, &self.parent, &self.name, RenameFlags::EXCHANGE)
+            {
+                Ok(()) => {
+                    rustix::fs::fsync(&self.parent).with_context(what)?;
+                    return self.remove(&self.beside).context("the new state is in its place; remove the old one");
+                }
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                Err(error) => return Err(error).with_context(what),
+            }
+        }
         // A database and its companions belong together: they go aside together, under names that still fit each other.
         let mut old = Vec::new();
         let names = self.names();
         for name in &names {
             if self.exists(name)? {
-                let ending = &name.to_string_lossy()[self.name.to_string_lossy().len()..];
-                let aside = with(&self.aside, ending);
+                let aside = self.aside_of(name);
                 self.remove(&aside)?;
                 self.rename(name, &aside, RenameFlags::NOREPLACE).with_context(what)?;
                 old.push((name, aside));
@@ -218,8 +235,9 @@ impl Place {
             return Err(error).with_context(what);
         }
         rustix::fs::fsync(&self.parent).with_context(what)?;
-        for (_, aside) in old {
-            self.remove(&aside).context("the new state is in its place; remove the old one")?;
+        for name in &names {
+            // Those of an earlier restore that was killed at this point are among them.
+            self.remove(&self.aside_of(name)).context("the new state is in its place; remove the old one")?;
         }
         Ok(())
     }

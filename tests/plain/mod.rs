@@ -1,7 +1,9 @@
 //! Backups in the plain layout, judged by other programs: GNU tar, zstd, age and rsync.
 mod age;
 mod back;
+mod changing;
 mod cut;
 mod failures;
+mod killed;
 mod support;
 mod trees;
