@@ -136,7 +136,8 @@ async fn write_tree(cx: &Cx, writer: &mut Writer, name: &str, source: &Source, t
         .without(source.excludes()?)
         .on_one_file_system(source.one_file_system)
         .even_if_empty(source.allow_empty)
-        .skipping(own_folders);
+        .skipping(own_folders)
+        .with_databases_open_here(vec![cx.services.store.clone()]);
     let report = writer.tree(name, tree).await?;
     cx.info(format!("{name}: {} entries", report.entries));
     Ok(())

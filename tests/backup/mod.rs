@@ -192,3 +192,19 @@ async fn asked_to_stop_it_ends_soon_and_leaves_nothing() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(house.bucket.folders("").await.unwrap(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_that_we_have_open_is_backed_up_without_losing_its_locks() {
+    let house = House::new();
+    let ours = house.database("home/data/rusuban.db", 3);
+    house.run("[[source]]\nself = true").await.unwrap();
+    let manifest = house.backups().await.remove(0);
+    assert_eq!(manifest.sources[0].rows["rusuban/data/rusuban.db: note"], 3);
+    // Another process that closes the database and finds no lock on it would remove the -wal that we are writing to.
+    let path = house.path("home/data/rusuban.db");
+    let others = std::process::Command::new("sqlite3").arg(&path).arg("SELECT count(*) FROM note").output().unwrap();
+    assert!(others.status.success(), "{others:?}");
+    assert!(house.path("home/data/rusuban.db-wal").exists());
+    ours.execute_batch("INSERT INTO note (text) VALUES ('after')").unwrap();
+    assert_eq!(rows(&path), 4);
+}

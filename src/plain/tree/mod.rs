@@ -33,6 +33,7 @@ pub struct Tree {
     excludes: Excludes,
     one_file_system: bool,
     skip: Vec<PathBuf>,
+    open_here: Vec<PathBuf>,
     allow_empty: bool,
 }
 
@@ -63,8 +64,16 @@ impl Tree {
     }
 
     fn new(base: OsString, roots: Vec<(PathBuf, PathBuf)>, origin: Option<PathBuf>) -> Self {
-        let excludes = Excludes::default();
-        Self { base, roots, origin, excludes, one_file_system: false, skip: Vec::new(), allow_empty: false }
+        Self {
+            base,
+            roots,
+            origin,
+            excludes: Excludes::default(),
+            one_file_system: false,
+            skip: Vec::new(),
+            open_here: Vec::new(),
+            allow_empty: false,
+        }
     }
 
     /// Without these.
@@ -77,6 +86,13 @@ impl Tree {
     #[must_use]
     pub fn skipping(self, skip: Vec<PathBuf>) -> Self {
         Self { skip, ..self }
+    }
+
+    /// SQLite databases that this process itself has open. They are not opened as files, for a process that closes a file
+    /// loses all its locks on it, and others would take the database for unused.
+    #[must_use]
+    pub fn with_databases_open_here(self, open_here: Vec<PathBuf>) -> Self {
+        Self { open_here, ..self }
     }
 
     /// Other file systems mounted below are not entered.

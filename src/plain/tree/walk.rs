@@ -1,6 +1,6 @@
 //! The walk: folder by folder, in the order of names.
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -52,6 +52,8 @@ pub(super) struct Walk<'a> {
     links: HashMap<(u64, u64), (Vec<u8>, i128)>,
     /// Device and inode of folders that are never entered.
     skip: HashSet<(u64, u64)>,
+    /// And of databases that must not be opened as files.
+    open_here: HashSet<(u64, u64)>,
     /// The file system of the current root.
     device: u64,
     report: TreeReport,
@@ -102,6 +104,7 @@ impl<'a> Walk<'a> {
             owners: Owners::of_this_host(),
             links: HashMap::new(),
             skip: tree.skip.iter().filter_map(identity).collect(),
+            open_here: tree.open_here.iter().filter_map(identity).collect(),
             device: 0,
             report: TreeReport::default(),
             dropped_warnings: 0,
@@ -321,6 +324,9 @@ impl<'a> Walk<'a> {
 
     /// Whether it was written.
     fn file(&mut self, found: &Found<'_>, companions: &mut HashSet<OsString>) -> anyhow::Result<bool> {
+        if self.open_here.contains(&(found.stat.st_dev, found.stat.st_ino)) {
+            return self.database_open_here(found, companions);
+        }
         let mut file = match open_file(found.parent, found.name) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT | Errno::LOOP) => {
@@ -348,12 +354,8 @@ impl<'a> Walk<'a> {
             None
         };
         match copy {
-            Some(live::Copied::Whole { mut copy, rows }) => {
-                companions.extend(live::companions(found.name));
-                let size = copy.metadata().with_context(what)?.len();
-                self.content(found, &stat, &mut copy, size, &xattrs)?;
-                let name = shown(&found.member);
-                self.report.rows.extend(rows.into_iter().map(|(table, count)| (format!("{name}: {table}"), count)));
+            Some(live::Copied::Whole { copy, rows }) => {
+                self.database(found, &stat, &xattrs, copy, rows, companions).with_context(what)?;
             }
             Some(live::Copied::NoDatabase(why)) => {
                 self.warn(format!(
@@ -365,6 +367,35 @@ impl<'a> Walk<'a> {
             None => self.content_as_it_is(found, &stat, &mut file, &xattrs)?,
         }
         Ok(true)
+    }
+
+    /// A database that must not be opened as a file.
+    fn database_open_here(&mut self, found: &Found<'_>, companions: &mut HashSet<OsString>) -> anyhow::Result<bool> {
+        let xattrs = self.xattrs_or_warn(&found.path, attributes::of_entry(found.parent, found.name));
+        match live::copy(&found.path, self.spool, self.cancelled)? {
+            live::Copied::Whole { copy, rows } => {
+                self.database(found, &found.stat, &xattrs, copy, rows, companions)?;
+                Ok(true)
+            }
+            live::Copied::NoDatabase(why) => bail!("back up {}: {why}", found.path.display()),
+        }
+    }
+
+    fn database(
+        &mut self,
+        found: &Found<'_>,
+        stat: &Stat,
+        xattrs: &[Xattr],
+        mut copy: File,
+        rows: BTreeMap<String, u64>,
+        companions: &mut HashSet<OsString>,
+    ) -> anyhow::Result<()> {
+        companions.extend(live::companions(found.name));
+        let size = copy.metadata()?.len();
+        self.content(found, stat, &mut copy, size, xattrs)?;
+        let name = shown(&found.member);
+        self.report.rows.extend(rows.into_iter().map(|(table, count)| (format!("{name}: {table}"), count)));
+        Ok(())
     }
 
     fn content_as_it_is(
