@@ -3,6 +3,7 @@
 
 mod backup;
 mod bucket;
+mod cli;
 mod disk_report;
 mod docs;
 mod http;

@@ -59,7 +59,7 @@ pub(super) struct Restore {
 
 /// Lists the backups of a job, or of all jobs in all buckets.
 pub(super) async fn list(context: &mut Context<'_>, job: Option<&str>, bucket: Option<&str>) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let job: Option<JobName> = job.map(str::parse).transpose().map_err(anyhow::Error::msg)?;
     let mut found = Vec::new();
     let mut damaged = Vec::new();
@@ -119,7 +119,7 @@ fn show(context: &mut Context<'_>, found: &[(String, Manifest)]) -> anyhow::Resu
 
 /// Brings the sources of a backup back.
 pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let Some((bucket, manifest)) = find(context, &config, &arguments.which).await? else { return Ok(Exit::Missing) };
     let names: Vec<String> = manifest.sources.iter().map(|source| source.name.clone()).collect();
     if let Some(source) = &arguments.source
@@ -194,7 +194,7 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
 
 /// Reads all of a backup again.
 pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let Some((bucket, manifest)) = find(context, &config, &which).await? else { return Ok(Exit::Missing) };
     let watch = Watch::new(context, manifest.stored_bytes(), &which)?;
     let began = Instant::now();

@@ -19,7 +19,7 @@ pub(super) enum Command {
 
 /// Does it.
 pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let name = match command {
         Command::List => {
             let mut table = text::Table::new(["bucket", "where"]);

@@ -34,7 +34,7 @@ pub(super) async fn ask(context: &mut Context<'_>, config: &Config, request: &Re
 
 /// Cancels a run, or reloads: both need the server.
 pub(super) async fn needs_server(context: &mut Context<'_>, request: &Request) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     if let Some(exit) = ask(context, &config, request).await? {
         return Ok(exit);
     }
@@ -44,7 +44,7 @@ pub(super) async fn needs_server(context: &mut Context<'_>, request: &Request) -
 
 /// Pauses a job or resumes it, with or without a server.
 pub(super) async fn pause(context: &mut Context<'_>, job: &str, paused: bool) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let Some(job) = context.job(&config, job)? else { return Ok(Exit::Missing) };
     let name = job.name.clone();
     let request = if paused { Request::Pause { job: name.clone() } } else { Request::Resume { job: name.clone() } };

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::{
     app::control::Request,
     clock::Clock,
-    config::{self, Config, Environment, Home},
+    config::{self, Config, Environment, Home, mistake::Mistake},
     model::RunId,
     text,
 };
@@ -264,21 +264,37 @@ impl Context<'_> {
                 }
                 Ok(Some(loaded.config))
             }
-            Err(mistakes) => {
-                if self.json {
-                    writeln!(
-                        self.out,
-                        "{}",
-                        serde_json::to_string_pretty(&serde_json::json!({ "mistakes": mistakes }))?
-                    )?;
-                } else {
-                    for mistake in &mistakes {
-                        writeln!(self.errors, "{mistake}")?;
-                    }
-                    writeln!(self.errors, "{}", paint::bad(&text::count(mistakes.len(), "mistake")))?;
-                }
-                Ok(None)
-            }
+            Err(mistakes) => self.tell(&mistakes),
         }
+    }
+
+    /// Reads what is right, to look at the ledger or at backups: a wrong job file is only mentioned.
+    fn load_to_look(&mut self) -> anyhow::Result<Option<Config>> {
+        match config::load_what_is_right(&self.home, &self.environment) {
+            Ok((loaded, mistakes)) => {
+                if !mistakes.is_empty() {
+                    let count = text::count(mistakes.len(), "mistake");
+                    writeln!(
+                        self.errors,
+                        "{} {count} in job files; `rusuban check` shows them",
+                        paint::warning("warning:")
+                    )?;
+                }
+                Ok(Some(loaded.config))
+            }
+            Err(mistakes) => self.tell(&mistakes),
+        }
+    }
+
+    fn tell(&mut self, mistakes: &[Mistake]) -> anyhow::Result<Option<Config>> {
+        if self.json {
+            writeln!(self.out, "{}", serde_json::to_string_pretty(&serde_json::json!({ "mistakes": mistakes }))?)?;
+        } else {
+            for mistake in mistakes {
+                writeln!(self.errors, "{mistake}")?;
+            }
+            writeln!(self.errors, "{}", paint::bad(&text::count(mistakes.len(), "mistake")))?;
+        }
+        Ok(None)
     }
 }

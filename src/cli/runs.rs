@@ -17,7 +17,7 @@ pub(super) async fn list(
     count: u32,
     slots: bool,
 ) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let job = job.map(str::parse).transpose().map_err(anyhow::Error::msg)?;
     let Some(store) = context.ledger(&config).await? else {
         writeln!(context.out, "{}", if context.json { "[]" } else { "nothing has run yet" })?;
@@ -105,7 +105,7 @@ const LINES: u32 = 1000;
 
 /// The log of a run, or of a job's newest one.
 pub(super) async fn log(context: &mut Context<'_>, which: &str, follow: bool) -> anyhow::Result<Exit> {
-    let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let run = match context.ledger(&config).await? {
         Some(store) => find(&store, which).await?.map(|run| (store, run)),
         None => None,

@@ -56,10 +56,21 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in every file.
 pub fn load(home: &Home, environment: &Environment) -> Result<Loaded, Vec<Mistake>> {
+    let (loaded, mistakes) = load_what_is_right(home, environment)?;
+    if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes) }
+}
+
+/// Reads all files of a home, and leaves out job files that are wrong: to look at the ledger or to bring a backup back at
+/// night, nobody has to mend another job first. Also returns the mistakes in job files.
+///
+/// # Errors
+/// Every mistake in every file, when there is one in `rusuban.toml`.
+pub fn load_what_is_right(home: &Home, environment: &Environment) -> Result<(Loaded, Vec<Mistake>), Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut warnings = Vec::new();
     let reader = secrets::reader(home, environment);
     let settings = load_settings(home, environment, &mut mistakes, &mut warnings);
+    let settings_are_right = mistakes.is_empty();
     let mut jobs = BTreeMap::new();
     let mut texts = BTreeMap::new();
     let mut wrong_files = Vec::new();
@@ -93,10 +104,11 @@ pub fn load(home: &Home, environment: &Environment) -> Result<Loaded, Vec<Mistak
             mistakes.extend(placed(shown, text, vec![Found { at: read::place(&table, &problem.key), problem }]));
         }
     }
-    if !mistakes.is_empty() {
+    if !settings_are_right {
         return Err(mistakes);
     }
-    Ok(Loaded { config: Config { home: home.clone(), settings, jobs, secrets: reader }, warnings })
+    let config = Config { home: home.clone(), settings, jobs, secrets: reader };
+    Ok((Loaded { config, warnings }, mistakes))
 }
 
 impl Config {
