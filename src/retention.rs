@@ -1,7 +1,7 @@
 //! Which generations stay. Pure; refuses to empty a repository and never removes the newest good backup.
 use std::collections::HashSet;
 
-use chrono::{DateTime, Datelike as _, TimeDelta, Timelike as _, Utc};
+use chrono::{DateTime, Datelike as _, Offset as _, TimeDelta, Utc};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -156,9 +156,10 @@ fn apply_keep(newest_first: &[&Generation], keep: Keep, zone: Tz, kept: &mut [Ve
     type Period = fn(usize, DateTime<Tz>) -> (i32, u32, u32);
     let rules: [(u32, &'static str, Period); 6] = [
         (keep.last, "last", |index, _| (i32::try_from(index).unwrap_or(i32::MAX), 0, 0)),
-        // Hours by the instant: one that comes twice is two.
+        // Hours of the zone's clock; one that comes twice is two.
         (keep.hourly, "hourly", |_, at| {
-            (i32::try_from(at.timestamp().div_euclid(3600)).unwrap_or(i32::MAX), at.hour(), 0)
+            let hours = at.naive_local().and_utc().timestamp().div_euclid(3600);
+            (i32::try_from(hours).unwrap_or(i32::MAX), at.offset().fix().local_minus_utc().unsigned_abs(), 0)
         }),
         (keep.daily, "daily", |_, at| (at.year(), at.ordinal(), 0)),
         (keep.weekly, "weekly", |_, at| (at.iso_week().year(), at.iso_week().week(), 0)),
@@ -246,6 +247,28 @@ mod tests {
         let decision = decide(&all, Rule::Rotate(Rotation::WeekdayMonth), Tz::UTC, now);
         assert_eq!(decision.keep.len(), 19);
         assert_eq!(slot_name(generation(31, 0).at, Tz::UTC), "Feb");
+    }
+
+    #[test]
+    fn hours_are_those_of_the_clock_on_the_wall_and_one_that_comes_twice_is_two() {
+        let every_quarter = |begin: &str, count: i32| -> Vec<Generation> {
+            let begin: DateTime<Utc> = begin.parse().unwrap();
+            let at = |number| begin + TimeDelta::minutes(15) * number;
+            (0..count)
+                .map(|number| Generation { id: at(number).to_rfc3339(), at: at(number), bytes: 1, good: true })
+                .collect()
+        };
+        let kept = |all: &[Generation], zone: Tz| -> Vec<String> {
+            let rule = Rule::Keep(Keep { hourly: 3, ..Keep::default() });
+            let decision = decide(all, rule, zone, all.last().unwrap().at);
+            let local = |id: &String| DateTime::parse_from_rfc3339(id).unwrap().with_timezone(&zone).format("%H:%M %Z");
+            decision.keep.iter().map(|(id, _)| local(id).to_string()).collect()
+        };
+        // 12:00 to 15:45 in Kolkata, which is half an hour off.
+        let kolkata = every_quarter("2026-03-01T06:30:00Z", 16);
+        assert_eq!(kept(&kolkata, Tz::Asia__Kolkata), ["15:45 IST", "14:45 IST", "13:45 IST"]);
+        let berlin = every_quarter("2026-10-24T23:00:00Z", 12);
+        assert_eq!(kept(&berlin, Tz::Europe__Berlin), ["02:45 CET", "02:45 CEST", "01:45 CEST"]);
     }
 
     #[test]
