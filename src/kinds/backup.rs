@@ -44,7 +44,8 @@ impl Kind for Backup {
     }
 
     fn locks(&self) -> Vec<String> {
-        let path = |source: &Source| Some(format!("path:{}", source.path()?.display()));
+        // `/srv/photos/` is `/srv/photos`.
+        let path = |source: &Source| Some(format!("path:{}", source.path()?.components().as_path().display()));
         self.source.iter().filter_map(path).collect()
     }
 
@@ -155,8 +156,11 @@ async fn write_database(
     let (from, to, cancelled) = (path.to_owned(), copy.clone(), cx.cancelled.clone());
     let (record, step) = (Arc::clone(&cx.record), watching.step());
     let copying = tokio::task::spawn_blocking(move || {
+        let bytes = from.metadata().map_or(0, |found| found.len());
         let report = sqlite::backup(&from, &to, |done, total| {
-            record.progress(Progress { step: step.clone(), done, total: Some(total) });
+            // It counts pages; what is shown is bytes.
+            let done = bytes / total.max(1) * done;
+            record.progress(Progress { step: step.clone(), done, total: Some(bytes) });
             !cancelled.is_cancelled()
         })?;
         anyhow::Ok((report, FileFacts::of(&from)?))

@@ -104,7 +104,7 @@ struct Place {
     is_database: bool,
     replace: bool,
     /// Held as long as we are at work: two restores of one backup to one place do not mix.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Place {
@@ -123,8 +123,7 @@ impl Place {
             made.push(format!(".rusuban-{what}-{id}"));
             made
         };
-        let lock_path = folder.join(named("lock"));
-        let lock = lock(&lock_path)?;
+        let lock = Lock::take(folder.join(named("lock")))?;
         let (name, beside, aside) = (name.to_owned(), named("restore"), named("old"));
         let is_database = kind == SourceKind::Sqlite;
         let place = Self { parent, path: path.clone(), name, beside, aside, is_database, replace, _lock: lock };
@@ -274,27 +273,29 @@ impl Place {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut lock = OsString::from(&self.beside);
-        // The lock's name differs from the other one in one word.
-        lock.clear();
-        lock.push(self.beside.to_string_lossy().replace(".rusuban-restore-", ".rusuban-lock-"));
-        let _ = std::fs::remove_file(self.path.with_file_name(lock));
+/// A file that only one process has locked; gone when it is dropped, and free when the process is killed.
+struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    fn take(path: PathBuf) -> anyhow::Result<Self> {
+        let mut options = File::options();
+        options.create(true).append(true).mode(0o600);
+        let file = options.open(&path).with_context(|| format!("make {}", path.display()))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file, path }),
+            Err(Errno::WOULDBLOCK) => bail!("another restore of the same backup to the same place is at work"),
+            Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
     }
 }
 
-fn lock(path: &Path) -> anyhow::Result<File> {
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("make {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => bail!("another restore of the same backup to the same place is at work"),
-        Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // One that stays is empty and locked by nobody.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

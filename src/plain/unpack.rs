@@ -51,6 +51,7 @@ pub(super) fn unpack(
         base: None,
         cancelled,
         is_root: rustix::process::geteuid().is_root(),
+        strangers: false,
         last: None,
         folders: Vec::new(),
         done: Unpacked::default(),
@@ -74,6 +75,8 @@ struct Unpacking<'a> {
     base: Option<Vec<u8>>,
     cancelled: &'a CancellationToken,
     is_root: bool,
+    /// We are not root, and something belongs to somebody else.
+    strangers: bool,
     /// The folder opened last: files of one folder follow each other.
     last: Option<(Vec<Vec<u8>>, OwnedFd)>,
     /// Their owners, modes and times are set at the end, the deepest first: making files in them would change their times.
@@ -90,6 +93,7 @@ impl Unpacking<'_> {
             Some(base) => ensure!(*base == member.parts[0], "it is not below `{}`", base.escape_ascii()),
         }
         self.done.entries += 1;
+        self.strangers |= !self.is_root && member.uid != rustix::process::geteuid().as_raw();
         let (above, name) = self.place(&member.parts)?;
         let at = self.open(&above)?;
         let name = OsStr::from_bytes(&name);
@@ -234,7 +238,7 @@ impl Unpacking<'_> {
         if self.dropped > 0 {
             self.done.warnings.push(format!("and {} warnings more", self.dropped));
         }
-        if !self.is_root {
+        if self.strangers {
             self.done.warnings.push("owners were not restored: that takes root".into());
         }
         Ok(self.done)
