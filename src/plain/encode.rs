@@ -15,7 +15,6 @@ use super::{
     age::{Encryptor, Recipient},
     manifest::Fingerprint,
 };
-use crate::bucket::PART;
 
 /// Each thread of the compressor is given pieces of so many bytes: zstd's own choice is four times as much memory for
 /// no gain that could be measured.
@@ -23,6 +22,9 @@ const PIECE_PER_THREAD: u32 = 2 << 20;
 
 /// Bytes that are gathered, hashed and compressed at a time.
 const PIECE: usize = 256 << 10;
+
+/// Bytes that are handed to the upload at a time.
+const SENT: usize = 1 << 20;
 
 /// How objects are written.
 #[derive(Clone, Debug)]
@@ -48,14 +50,14 @@ pub(super) struct Encoded<T> {
     pub(super) made: T,
 }
 
-/// Lets `produce` write a source's bytes and sends the object's parts, each of [`PART`] bytes but the last.
+/// Lets `produce` write a source's bytes and sends the object's bytes, in pieces of [`SENT`] but the last.
 pub(super) fn encode<T>(
     options: &Options,
-    parts: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Bytes>,
     cancelled: CancellationToken,
     produce: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
 ) -> anyhow::Result<Encoded<T>> {
-    let stored = Hashing::new(Parts { parts, part: Vec::new(), cancelled: cancelled.clone() });
+    let stored = Hashing::new(Pieces { pieces, piece: Vec::new(), cancelled: cancelled.clone() });
     let sealed = if options.recipients.is_empty() {
         Sealed::Open(stored)
     } else {
@@ -75,8 +77,8 @@ pub(super) fn encode<T>(
         Sealed::Open(stored) => stored,
         Sealed::Age(encryptor) => encryptor.finish()?,
     };
-    let (parts, stored) = stored.end();
-    parts.finish()?;
+    let (pieces, stored) = stored.end();
+    pieces.finish()?;
     Ok(Encoded { plain, stored, made })
 }
 
@@ -217,33 +219,34 @@ impl<W: Write> Write for Sealed<W> {
     }
 }
 
-/// Cuts the stream into parts and hands them to the upload, which may be slower.
-struct Parts {
-    parts: mpsc::Sender<Bytes>,
-    part: Vec<u8>,
+/// Hands the stream to the upload, which may be slower, in pieces much smaller than a part: whole parts would wait at
+/// three places at once.
+struct Pieces {
+    pieces: mpsc::Sender<Bytes>,
+    piece: Vec<u8>,
     cancelled: CancellationToken,
 }
 
-impl Parts {
+impl Pieces {
     fn send(&mut self) -> io::Result<()> {
-        let part = Bytes::from(std::mem::take(&mut self.part));
+        let piece = Bytes::from(std::mem::take(&mut self.piece));
         // The other side hangs up when it was cancelled or the bucket refused: it has the reason.
-        self.parts.blocking_send(part).map_err(|_| {
+        self.pieces.blocking_send(piece).map_err(|_| {
             if self.cancelled.is_cancelled() { cancelled_error() } else { io::Error::other("the upload was given up") }
         })
     }
 
     fn finish(mut self) -> io::Result<()> {
-        if self.part.is_empty() { Ok(()) } else { self.send() }
+        if self.piece.is_empty() { Ok(()) } else { self.send() }
     }
 }
 
-impl Write for Parts {
+impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Grows as it fills: a small source takes little memory.
-        let count = bytes.len().min(PART - self.part.len());
-        self.part.extend_from_slice(&bytes[..count]);
-        if self.part.len() == PART {
+        let count = bytes.len().min(SENT - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..count]);
+        if self.piece.len() == SENT {
             self.send()?;
         }
         Ok(count)

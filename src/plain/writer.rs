@@ -16,13 +16,16 @@ use super::{
     tree::{Tree, TreeReport},
 };
 use crate::{
-    bucket::{Bucket, BucketError, Put, Upload},
+    bucket::{Bucket, BucketError, PART, Put, Upload},
     clock::Clock,
     model::{DebtId, JobName},
 };
 
 /// Cleaning up after an error takes no longer than this; what is left is found later as a leftover.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pieces that are ready while a part is sent.
+const AHEAD: usize = 4;
 
 /// The manifest is tried so often: a conditional put is not tried again by the bucket itself.
 const MANIFEST_TRIES: u32 = 3;
@@ -310,10 +313,10 @@ impl Writer {
                 return Err(error.context(format!("write down the upload of {key}")));
             }
         };
-        let (sender, parts) = mpsc::channel(1);
+        let (sender, pieces) = mpsc::channel(AHEAD);
         let (options, token) = (self.options.clone(), self.cancelled.clone());
         let producing = tokio::task::spawn_blocking(move || encode(&options, sender, token, produce));
-        let sent = self.send(&mut *upload, parts).await.with_context(|| format!("store {key}"));
+        let sent = self.send(&mut *upload, pieces).await.with_context(|| format!("store {key}"));
         // Its thread is never left behind: it ends at its next write, because nobody takes parts any more.
         let encoded = producing.await.context("the thread that reads died").and_then(|encoded| encoded);
         let encoded = match (sent, encoded) {
@@ -333,10 +336,25 @@ impl Writer {
         Ok(encoded)
     }
 
-    async fn send(&self, upload: &mut dyn Upload, mut parts: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
+    /// Gathers pieces into parts of [`PART`] bytes.
+    async fn send(&self, upload: &mut dyn Upload, mut pieces: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
         let sending = async {
-            while let Some(part) = parts.recv().await {
-                upload.part(part).await?;
+            let mut part = Vec::new();
+            while let Some(mut piece) = pieces.recv().await {
+                while !piece.is_empty() {
+                    let count = piece.len().min(PART - part.len());
+                    // The second piece: it will be a whole part, most likely. One piece alone takes its own size.
+                    if !part.is_empty() {
+                        part.reserve_exact(PART - part.len());
+                    }
+                    part.extend_from_slice(&piece.split_to(count));
+                    if part.len() == PART {
+                        upload.part(std::mem::take(&mut part).into()).await?;
+                    }
+                }
+            }
+            if !part.is_empty() {
+                upload.part(part.into()).await?;
             }
             anyhow::Ok(())
         };

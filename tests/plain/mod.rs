@@ -5,5 +5,6 @@ mod changing;
 mod cut;
 mod failures;
 mod killed;
+mod memory;
 mod support;
 mod trees;
