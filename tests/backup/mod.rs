@@ -208,3 +208,21 @@ async fn the_ledger_that_we_have_open_is_backed_up_without_losing_its_locks() {
     ours.execute_batch("INSERT INTO note (text) VALUES ('after')").unwrap();
     assert_eq!(rows(&path), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_fails_the_run_and_leaves_nothing() {
+    let house = House::new();
+    house.database("app.db", 10_000);
+    let spool = house.path("home/data/spool");
+    fs::create_dir(&spool).unwrap();
+    let mount = |line: &[&str]| std::process::Command::new(line[0]).args(&line[1..]).arg(&spool).status();
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"]).is_ok_and(|status| status.success()) {
+        // Only root may mount.
+        return;
+    }
+    let done = house.run("[[source]]\nsqlite = 'ROOT/app.db'").await;
+    mount(&["umount", "-l"]).unwrap();
+    let error = format!("{:#}", done.unwrap_err());
+    assert!(error.contains("full"), "{error}");
+    assert_eq!(house.bucket.folders("").await.unwrap(), Vec::<String>::new());
+}
