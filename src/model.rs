@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct JobName(Arc<str>);
 
 impl JobName {
@@ -41,6 +41,27 @@ impl TryFrom<String> for JobName {
 
     fn try_from(name: String) -> Result<Self, String> {
         name.parse()
+    }
+}
+
+impl<'de> Deserialize<'de> for JobName {
+    /// By a visitor, so that an error has the place of the one name that is wrong in a list of them.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl serde::de::Visitor<'_> for Name {
+            type Value = JobName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a job's name in quotes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<JobName, E> {
+                name.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Name)
     }
 }
 

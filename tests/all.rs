@@ -8,6 +8,7 @@ mod disk_report;
 mod docs;
 mod http;
 mod layers;
+mod mistakes;
 mod plain;
 mod process;
 mod runner;

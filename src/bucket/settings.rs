@@ -112,7 +112,7 @@ impl BucketSettings {
                 if self.access_key.is_some() != self.secret_key.is_some() {
                     problems.push(
                         Problem::new(key, "`access_key` and `secret_key` belong together")
-                            .hint("give both, or neither"),
+                            .hint("give both, or neither: credentials then come from where AWS tools look"),
                     );
                 }
             }

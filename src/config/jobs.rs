@@ -1,12 +1,13 @@
 //! `jobs/*.toml`: the keys that all jobs share, and the kind's own, which the kind reads.
-use std::{collections::BTreeMap, sync::Arc};
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    mistake::Problem,
-    read::{self, Found, Table, suggest},
+    explain::{Known, synonym},
+    mistake::{Mistake, Problem, nearest, suggest},
+    read::{self, Found, Table},
+    schema,
+    secret::SecretSource,
     settings::{self, Settings},
     units::Span,
 };
@@ -82,14 +83,19 @@ pub(super) const KEYS: [&str; 18] = [
     "history",
 ];
 
+/// What a job file says.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The job, unless there are mistakes.
+    pub(super) job: Option<Job>,
+    /// The jobs it waits for.
+    pub(super) after: Vec<JobName>,
+    /// The secrets it names.
+    pub(super) secrets: Vec<SecretSource>,
+}
+
 /// Reads one job file.
-pub(super) fn read(
-    name: &JobName,
-    text: &str,
-    table: &Table<'_>,
-    settings: &Settings,
-    found: &mut Vec<Found>,
-) -> Option<Job> {
+pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Settings, found: &mut Vec<Found>) -> Read {
     let mut common = table.clone();
     let mut own = table.clone();
     for key in table.get_ref().keys() {
@@ -98,49 +104,43 @@ pub(super) fn read(
     }
 
     let before = found.len();
-    let keys = read::read(common, |keys| JobKeys::deserialize(keys), &[], found);
-    // The kind is wanted even where another key is wrong, so that its own keys are looked at too.
-    let kind_name =
-        table.get_ref().iter().find(|(key, _)| key.get_ref() == "kind").and_then(|(_, value)| value.get_ref().as_str());
-    let mut problems = Vec::new();
-    let entry = match kind_name {
-        Some(kind) => kinds::find(kind).or_else(|| {
-            let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-            problems.push(Problem::new("kind", format!("there is no kind `{kind}`")).hint(suggest(
-                kind,
-                &known,
-                "the kinds are",
-            )));
-            None
-        }),
-        None => {
-            if keys.is_some() {
-                problems.push(
-                    Problem::new("", "the key `kind` is missing").hint("`rusuban kinds` lists what a job can do"),
-                );
-            }
-            None
-        }
-    };
-    let kind = entry.and_then(|entry| read::read(own, entry.parse, &KEYS, found));
-    let keys = keys.unwrap_or_default();
-    let schedule = schedule(name, &keys, settings, &mut problems);
-    if let Some(kind) = &kind {
-        let site = Site { job: Some(name.clone()), buckets: settings.buckets.keys().cloned().collect() };
-        problems.extend(kind.check(&site));
-    }
+    let mut common =
+        read::read(common, |keys| JobKeys::deserialize(keys), &Known { also: &[], top: &Vec::new, help: "" }, found);
+    let keys = common.value.take().unwrap_or_default();
+    let mut problems = check(&keys);
     if !keys.after.is_empty() && keys.schedule.is_some() {
         problems.push(
             Problem::new("after", "a job has a schedule or waits for other jobs, not both")
                 .hint("remove `schedule` or `after`"),
         );
     }
-    found.extend(problems.into_iter().map(|problem| Found { at: read::place(table, &problem.key), problem }));
-    if found.len() > before {
-        return None;
+    let schedule = schedule(name, &keys, settings, &mut problems);
+    let entry = keys.kind.as_deref().and_then(kinds::find);
+    if let (None, Some(kind)) = (entry, &keys.kind) {
+        let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        let hint = suggest(kind, &known, "the kinds are");
+        let message =
+            if kind.is_empty() { "the kind is empty".to_owned() } else { format!("there is no kind `{kind}`") };
+        problems.push(Problem::new("kind", message).hint(hint));
     }
-    let (entry, kind) = (entry?, kind?);
-    Some(Job {
+    if keys.kind.is_none() && !common.was_wrong("kind") {
+        found.push(kind_is_missing(&own));
+    }
+    found.extend(common.place(problems));
+
+    let mut secrets = Vec::new();
+    let kind = entry.and_then(|entry| {
+        let top = || schema::top_keys(&schema::of_kind(entry));
+        let help = format!("`rusuban kinds {}` shows an example", entry.name);
+        let mut own = read::read(own, entry.parse, &Known { also: &KEYS, top: &top, help: &help }, found);
+        let kind = own.value.take()?;
+        let site = Site { job: Some(name.clone()), buckets: settings.buckets.keys().cloned().collect() };
+        found.extend(own.place(kind.check(&site)));
+        secrets = kind.secrets();
+        Some(kind)
+    });
+    let after = keys.after.clone();
+    let job = entry.zip(kind).filter(|_| found.len() == before).map(|(entry, kind)| Job {
         name: name.clone(),
         kind_name: entry.name,
         kind,
@@ -150,7 +150,64 @@ pub(super) fn read(
         after: keys.after.clone(),
         policies: policies(keys, entry, settings),
         source: text.into(),
-    })
+    });
+    Read { job, after, secrets }
+}
+
+/// Without a kind nobody knows the other keys, but one of them may be the kind, misspelt.
+fn kind_is_missing(own: &Table<'_>) -> Found {
+    let misspelt = own
+        .get_ref()
+        .keys()
+        .find(|key| nearest(key.get_ref(), &["kind"]).or_else(|| synonym(key.get_ref())) == Some("kind"));
+    match misspelt {
+        Some(key) => Found {
+            at: key.span(),
+            problem: Problem::new("", format!("unknown key `{}`", key.get_ref())).hint("did you mean `kind`?"),
+        },
+        None => {
+            let kinds: Vec<String> = KINDS.iter().map(|kind| format!("`{}`", kind.name)).collect();
+            let hint = format!("say what the job does: `kind` is one of {}", kinds.join(", "));
+            Found { at: 0..0, problem: Problem::new("", "the key `kind` is missing").hint(hint) }
+        }
+    }
+}
+
+/// What only shows when the values are looked at.
+fn check(keys: &JobKeys) -> Vec<Problem> {
+    let mut problems = check_policies("", keys.timeout, keys.retry);
+    for (index, lock) in keys.locks.iter().enumerate() {
+        if lock.trim().is_empty() {
+            problems.push(Problem::new(format!("locks[{index}]"), "a lock needs a name"));
+        }
+    }
+    if keys.class.as_ref().is_some_and(|class| class.trim().is_empty()) {
+        problems.push(Problem::new("class", "a class needs a name").hint("such as `disk` or `network`"));
+    }
+    problems
+}
+
+/// The same of a job's keys and of the settings' defaults, whose keys begin with `prefix`.
+pub(super) fn check_policies(prefix: &str, timeout: Option<Span>, retry: Option<Retry>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if timeout == Some(Span::seconds(0)) {
+        problems.push(
+            Problem::new(format!("{prefix}timeout"), "no run would ever end in no time")
+                .hint("write the time that a run may take, such as `2h`"),
+        );
+    }
+    if let Some(retry) = retry
+        && retry.delay > retry.max_delay
+    {
+        problems.push(
+            Problem::new(
+                format!("{prefix}retry"),
+                format!("the first wait, {}, is longer than the longest, {}", retry.delay, retry.max_delay),
+            )
+            .hint("give a greater `max_delay`; it is 15m when absent"),
+        );
+    }
+    problems
 }
 
 fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut Vec<Problem>) -> Option<Schedule> {
@@ -159,7 +216,8 @@ fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut 
         Some(Ok(zone)) => zone,
         Some(Err(problem)) => {
             problems.push(problem);
-            return None;
+            // The line can be looked at all the same.
+            settings.time_zone
         }
     };
     match Schedule::parse(keys.schedule.as_deref()?, zone, name) {
@@ -190,28 +248,49 @@ fn policies(keys: JobKeys, kind: &KindEntry, settings: &Settings) -> Policies {
     }
 }
 
+/// A job waits for another.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The one that waits.
+    pub(super) job: JobName,
+    /// The one it waits for.
+    pub(super) after: JobName,
+    /// Where it says so; what is wrong is filled in here.
+    pub(super) place: Mistake,
+}
+
 /// What is wrong between jobs: one waits for a job that is not there, or for itself.
-pub(super) fn check_chains(jobs: &BTreeMap<JobName, Arc<Job>>, wrong_files: &[JobName]) -> Vec<(JobName, Problem)> {
-    let mut problems = Vec::new();
-    for job in jobs.values() {
-        for (index, other) in job.after.iter().enumerate() {
-            let key = format!("after[{index}]");
-            if !jobs.contains_key(other) && !wrong_files.contains(other) {
-                let known: Vec<&str> = jobs.keys().map(JobName::as_str).collect();
-                let problem = Problem::new(key, format!("there is no job `{other}`"));
-                problems.push((job.name.clone(), problem.hint(suggest(other.as_str(), &known, "the jobs are"))));
-            } else if waits_for(jobs, other, &job.name) {
-                let problem =
-                    Problem::new(key, format!("`{other}` waits for `{}` in turn, so neither would ever run", job.name));
-                problems.push((job.name.clone(), problem.hint("give one of them a schedule")));
-            }
+pub(super) fn check_chains(links: &[Link], jobs: &[JobName]) -> Vec<Mistake> {
+    let wrong = |link: &Link| {
+        let Link { job, after, .. } = link;
+        if after == job {
+            return Some(("a job cannot wait for itself".to_owned(), "remove it, or name another job".to_owned()));
         }
-    }
-    problems
+        if !jobs.contains(after) {
+            let known: Vec<&str> = jobs.iter().filter(|other| *other != job).map(JobName::as_str).collect();
+            let hint = if known.is_empty() {
+                "it is the only one".to_owned()
+            } else {
+                suggest(after.as_str(), &known, "the jobs are")
+            };
+            return Some((format!("there is no job `{after}`"), hint));
+        }
+        waits_for(links, after, job).then(|| {
+            let message = format!("`{after}` waits for `{job}` in turn, so neither would ever run");
+            (message, "give one of them a schedule instead".to_owned())
+        })
+    };
+    links
+        .iter()
+        .filter_map(|link| {
+            let (message, hint) = wrong(link)?;
+            Some(Mistake { message, hint: Some(hint), ..link.place.clone() })
+        })
+        .collect()
 }
 
 /// Whether `job` is `target` or waits for it, however indirectly.
-fn waits_for(jobs: &BTreeMap<JobName, Arc<Job>>, job: &JobName, target: &JobName) -> bool {
+fn waits_for(links: &[Link], job: &JobName, target: &JobName) -> bool {
     let (mut seen, mut open) = (Vec::new(), vec![job]);
     while let Some(name) = open.pop() {
         if name == target {
@@ -219,8 +298,28 @@ fn waits_for(jobs: &BTreeMap<JobName, Arc<Job>>, job: &JobName, target: &JobName
         }
         if !seen.contains(&name) {
             seen.push(name);
-            open.extend(jobs.get(name).into_iter().flat_map(|job| &job.after));
+            open.extend(links.iter().filter(|link| link.job == *name).map(|link| &link.after));
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shared_keys_are_those_of_the_struct_that_reads_them() {
+        let mut generator = schemars::SchemaGenerator::default();
+        let schema = JobKeys::json_schema(&mut generator).to_value();
+        assert_eq!(schema::top_keys(&schema), KEYS);
+    }
+
+    #[test]
+    fn no_kind_has_a_key_that_all_jobs_share() {
+        for kind in KINDS {
+            let own = schema::top_keys(&schema::of_kind(kind));
+            assert!(own.iter().all(|key| !KEYS.contains(&key.as_str())), "{}: {own:?}", kind.name);
+        }
+    }
 }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-
 use serde::Serialize;
 
 /// Something in a file that must be mended (or, as a warning, looked at) before the file is used.
@@ -99,21 +98,77 @@ impl fmt::Display for Mistake {
             writeln!(f, "{bold}{file}{bold:#}: {}", self.message)?;
         } else {
             writeln!(f, "{bold}{file}:{}:{}{bold:#}: {}", self.line, self.column, self.message)?;
-            let number = self.line.to_string();
-            // A tab takes as much room above the mark as in it.
-            let indent: String = self
-                .excerpt
-                .chars()
-                .take(self.column.saturating_sub(1))
-                .map(|letter| if letter == '\t' { '\t' } else { ' ' })
-                .collect();
-            writeln!(f, "  {faint}{number} |{faint:#} {}", self.excerpt)?;
+            let (number, (before, meant, after)) = (self.line.to_string(), self.parts());
+            // A tab takes as much room above the mark as in it, and a wide letter as much as two marks.
+            let indent: String = before.chars().flat_map(|letter| padding(letter, ' ')).collect();
+            let marks: String = meant.chars().flat_map(|letter| padding(letter, '^')).collect();
+            let marks = if marks.is_empty() { "^".to_owned() } else { marks };
+            writeln!(f, "  {faint}{number} |{faint:#} {before}{meant}{after}")?;
             let margin = " ".repeat(number.len());
-            writeln!(f, "  {faint}{margin} |{faint:#} {indent}{mark}{}{mark:#}", "^".repeat(self.width))?;
+            writeln!(f, "  {faint}{margin} |{faint:#} {indent}{mark}{marks}{mark:#}")?;
         }
-        if let Some(hint) = &self.hint {
-            writeln!(f, "  {hint}")?;
+        for line in self.hint.iter().flat_map(|hint| hint.lines()) {
+            writeln!(f, "  {line}")?;
         }
         Ok(())
     }
+}
+
+/// Of a longer line only what is near the mark is shown.
+const LONGEST: usize = 100;
+
+impl Mistake {
+    /// The line as it is shown: what is before the mark, what is meant, and what is after it.
+    fn parts(&self) -> (String, String, String) {
+        let shown = |letter: char| if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter };
+        let line: Vec<char> = self.excerpt.chars().map(shown).collect();
+        let start = self.column.saturating_sub(1).min(line.len());
+        let end = (start + self.width).min(line.len());
+        let text = |letters: &[char]| letters.iter().collect::<String>();
+        let (before, meant, after) = (&line[..start], &line[start..end], &line[end..]);
+        if line.len() <= LONGEST {
+            return (text(before), text(meant), text(after));
+        }
+        let cut = |letters: &[char], most: usize| letters.iter().take(most).collect::<String>();
+        let before = match before.len().checked_sub(LONGEST / 2) {
+            Some(skipped @ 1..) => format!("…{}", text(&before[skipped..])),
+            _ => text(before),
+        };
+        let after = if after.len() > LONGEST / 2 { format!("{}…", cut(after, LONGEST / 2)) } else { text(after) };
+        (before, cut(meant, LONGEST), after)
+    }
+}
+
+/// As many `fill` as the letter is wide on a terminal.
+fn padding(letter: char, fill: char) -> impl Iterator<Item = char> {
+    let wide = matches!(u32::from(letter), 0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff
+        | 0xfe30..=0xfe4f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd);
+    let fill = if letter == '\t' && fill == ' ' { '\t' } else { fill };
+    std::iter::repeat_n(fill, if wide { 2 } else { 1 })
+}
+
+/// The known word that is so near that it was probably meant.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let bare = |word: &str| word.replace(['-', '_', ' '], "").to_lowercase();
+    if let Some(same) = known.iter().find(|known| bare(known) == bare(word)) {
+        return Some(same);
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &known.to_lowercase());
+    let (distance, near) = known.iter().map(|known| (distance(known), known)).min()?;
+    (distance <= 1 + word.len() / 4 && distance < word.len()).then_some(near)
+}
+
+/// "did you mean …?", or all of the known words after `list`.
+#[must_use]
+pub fn suggest(word: &str, known: &[&str], list: &str) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{list} {}", quote(known)),
+    }
+}
+
+/// The words, quoted, with commas.
+pub(super) fn quote(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

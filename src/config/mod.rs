@@ -13,16 +13,20 @@ use toml::de::DeTable;
 
 use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName};
 
+mod explain;
 mod home;
 mod jobs;
 pub mod mistake;
+mod place;
 mod read;
 pub mod schema;
 pub mod secret;
 mod secrets;
 pub mod settings;
+mod syntax;
 pub mod units;
 
+use explain::Known;
 pub use home::{Environment, Home};
 use mistake::Mistake;
 use read::Found;
@@ -72,38 +76,43 @@ pub fn load_what_is_right(home: &Home, environment: &Environment) -> Result<(Loa
     let settings = load_settings(home, environment, &mut mistakes, &mut warnings);
     let settings_are_right = mistakes.is_empty();
     let mut jobs = BTreeMap::new();
-    let mut texts = BTreeMap::new();
-    let mut wrong_files = Vec::new();
+    let mut chains = Vec::new();
+    let mut all_names = Vec::new();
     for path in job_files(home, &mut mistakes) {
         let shown = shown(home, &path);
-        let Some((name, text)) = open_job(&path, &shown, &mut mistakes) else { continue };
-        let Some(table) = parse(&shown, &text, &mut mistakes) else {
-            wrong_files.push(name);
+        let Some(name) = job_name(&path, &shown, &mut mistakes) else { continue };
+        let text = fs::read_to_string(&path).map_err(|error| mistakes.push(unreadable(&shown, &error)));
+        let Ok(text) = text else {
+            all_names.push(name);
             continue;
         };
-        let mut found = Vec::new();
-        let job = jobs::read(&name, &text, &table, &settings, &mut found);
-        if let Some(job) = &job {
-            secrets::check(home, environment, &job.kind.secrets(), &table, &mut found, |at, message| {
-                warnings.push(Mistake::at(&shown, &text, &at, message, None));
-            });
+        let (table, whole) = parse(&shown, &text, &mut mistakes);
+        if !whole {
+            all_names.push(name);
+            continue;
         }
-        if !found.is_empty() {
-            wrong_files.push(name.clone());
+        let mut found = Vec::new();
+        let jobs::Read { job, after, secrets } = jobs::read(&name, &text, &table, &settings, &mut found);
+        secrets::check(home, environment, &secrets, &table, &mut found, |at, message, hint| {
+            warnings.push(Mistake::at(&shown, &text, &at, message, Some(hint)));
+        });
+        if found.is_empty() {
+            jobs.extend(job.map(|job| (name.clone(), Arc::new(job))));
         }
         mistakes.extend(placed(&shown, &text, found));
-        if let Some(job) = job {
-            jobs.insert(name.clone(), Arc::new(job));
-            texts.insert(name, (shown, text));
+        for (index, other) in after.iter().enumerate() {
+            let at = place::of(&table, &format!("after[{index}]"));
+            let place = Mistake::at(&shown, &text, &at, "", None);
+            chains.push(jobs::Link { job: name.clone(), after: other.clone(), place });
         }
+        all_names.push(name);
     }
-    for (name, problem) in jobs::check_chains(&jobs, &wrong_files) {
-        if let Some((shown, text)) = texts.get(&name)
-            && let Ok(table) = DeTable::parse(text)
-        {
-            mistakes.extend(placed(shown, text, vec![Found { at: read::place(&table, &problem.key), problem }]));
-        }
-    }
+    mistakes.extend(jobs::check_chains(&chains, &all_names));
+    let settings_first = |mistake: &Mistake| mistake.file != shown(home, &home.settings());
+    mistakes.sort_by(|one, other| {
+        let key = |mistake: &Mistake| (settings_first(mistake), mistake.file.clone(), mistake.line, mistake.column);
+        key(one).cmp(&key(other))
+    });
     if !settings_are_right {
         return Err(mistakes);
     }
@@ -158,14 +167,22 @@ fn load_settings(
             return empty(&mut problems);
         }
     };
-    let Some(table) = parse(&shown, &text, mistakes) else { return empty(&mut problems) };
+    let (table, whole) = parse(&shown, &text, mistakes);
+    if !whole {
+        let mut settings = empty(&mut problems);
+        settings.add_names(table.get_ref());
+        return settings;
+    }
     let mut found = Vec::new();
-    let file = read::read(table.clone(), |keys| SettingsFile::deserialize(keys), &[], &mut found);
-    let settings = Settings::new(file.unwrap_or_default(), home.path(), environment, &mut problems);
-    found.extend(problems.into_iter().map(|problem| Found { at: read::place(&table, &problem.key), problem }));
+    let known = Known { also: &[], top: &|| schema::top_keys(&schema::settings()), help: "" };
+    let mut reading = read::read(table.clone(), |keys| SettingsFile::deserialize(keys), &known, &mut found);
+    let file = reading.value.take().unwrap_or_default();
+    let mut settings = Settings::new(file, home.path(), environment, &mut problems);
+    settings.add_names(table.get_ref());
+    found.extend(reading.place(problems));
     let sources: Vec<_> = settings.buckets.values().flat_map(|bucket| bucket.secrets()).cloned().collect();
-    secrets::check(home, environment, &sources, &table, &mut found, |at, message| {
-        warnings.push(Mistake::at(&shown, &text, &at, message, None));
+    secrets::check(home, environment, &sources, &table, &mut found, |at, message, hint| {
+        warnings.push(Mistake::at(&shown, &text, &at, message, Some(hint)));
     });
     mistakes.extend(placed(&shown, &text, found));
     settings
@@ -186,42 +203,46 @@ fn job_files(home: &Home, mistakes: &mut Vec<Mistake>) -> Vec<PathBuf> {
     files
 }
 
-fn open_job(path: &Path, shown: &Path, mistakes: &mut Vec<Mistake>) -> Option<(JobName, String)> {
+fn job_name(path: &Path, shown: &Path, mistakes: &mut Vec<Mistake>) -> Option<JobName> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let name = stem.parse().map_err(|message: String| mistakes.push(Mistake::of_file(shown, message, None)));
-    let text = fs::read_to_string(path).map_err(|error| mistakes.push(unreadable(shown, &error)));
-    Some((name.ok()?, text.ok()?))
+    let wrong = |_| {
+        let hint = "rename the file: lower-case letters, digits and single hyphens, such as `nightly-photos.toml`";
+        Mistake::of_file(shown, format!("`{stem}` cannot be a job's name"), Some(hint.to_owned()))
+    };
+    stem.parse().map_err(|message: String| mistakes.push(wrong(message))).ok()
 }
 
-fn parse<'a>(shown: &Path, text: &'a str, mistakes: &mut Vec<Mistake>) -> Option<read::Table<'a>> {
+/// The table, and whether all of the text is in it.
+fn parse<'a>(shown: &Path, text: &'a str, mistakes: &mut Vec<Mistake>) -> (read::Table<'a>, bool) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    if errors.is_empty() {
-        return Some(table);
-    }
-    mistakes.extend(errors.iter().map(|error| {
-        let at = error.span().unwrap_or_default();
-        Mistake::at(shown, text, &at, format!("this is not TOML: {}", error.message().trim_end()), None)
-    }));
-    None
+    mistakes.extend(placed(shown, text, syntax::mistakes(&errors, text)));
+    (table, errors.is_empty())
 }
 
 fn placed(shown: &Path, text: &str, found: Vec<Found>) -> Vec<Mistake> {
-    let mut found = found;
-    found.sort_by_key(|found| found.at.start);
     found
         .into_iter()
         .map(|Found { at, problem }| {
-            if at.is_empty() && problem.key.is_empty() {
-                Mistake::of_file(shown, problem.message, problem.hint)
+            let message = problem.message.replace("``", "an empty text");
+            if at.is_empty() && problem.key.is_empty() && at.start == 0 {
+                Mistake::of_file(shown, message, problem.hint)
             } else {
-                Mistake::at(shown, text, &at, problem.message, problem.hint)
+                Mistake::at(shown, text, &at, message, problem.hint)
             }
         })
         .collect()
 }
 
 fn unreadable(shown: &Path, error: &std::io::Error) -> Mistake {
-    Mistake::of_file(shown, format!("cannot be read: {error}"), None)
+    let why = match error.kind() {
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::NotADirectory => "it is no folder".to_owned(),
+        ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+        ErrorKind::NotFound => "it is a link to nothing".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not read it: look at its owner and mode".to_owned(),
+        _ => error.to_string(),
+    };
+    Mistake::of_file(shown, format!("cannot be read: {why}"), None)
 }
 
 /// A path as people know it: within the home folder.

@@ -3,7 +3,7 @@ use schemars::{JsonSchema as _, Schema, SchemaGenerator, generate::SchemaSetting
 use serde_json::{Map, Value, json};
 
 use super::{jobs::JobKeys, settings::SettingsFile};
-use crate::kinds::KINDS;
+use crate::kinds::{KINDS, KindEntry};
 
 /// The schema of `rusuban.toml`.
 #[must_use]
@@ -43,6 +43,17 @@ pub fn job() -> Value {
         "oneOf": kinds,
         "$defs": generator.take_definitions(true),
     })
+}
+
+/// The schema of a kind's own keys.
+pub(super) fn of_kind(kind: &KindEntry) -> Value {
+    (kind.schema)(&mut generator()).to_value()
+}
+
+/// The keys that a schema knows at the top of a file.
+pub(super) fn top_keys(schema: &Value) -> Vec<String> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.into_iter().flat_map(Map::keys).cloned().collect()
 }
 
 fn generator() -> SchemaGenerator {

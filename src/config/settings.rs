@@ -9,7 +9,14 @@ use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{home::Environment, mistake::Problem, read::suggest, units::Span};
+use toml::de::DeTable;
+
+use super::{
+    home::Environment,
+    jobs,
+    mistake::{Problem, nearest},
+    units::Span,
+};
 use crate::{
     bucket::settings::BucketSettings,
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
@@ -82,6 +89,7 @@ impl Settings {
             None => system_zone(environment),
         };
         let data = home.join(file.data.unwrap_or_else(|| "data".into()));
+        problems.extend(jobs::check_policies("defaults.", file.defaults.timeout, file.defaults.retry));
         let mut buckets = file.bucket;
         for (name, bucket) in &buckets {
             let key = format!("bucket.{name}");
@@ -98,15 +106,31 @@ impl Settings {
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
         Self { time_zone, data, buckets, defaults: file.defaults, limits }
     }
+
+    /// Adds the buckets that are named and wrong, so that jobs which use them are not called wrong for it.
+    pub(super) fn add_names(&mut self, table: &DeTable<'_>) {
+        let buckets =
+            table.iter().find(|(key, _)| key.get_ref() == "bucket").and_then(|(_, all)| all.get_ref().as_table());
+        for name in buckets.into_iter().flat_map(|buckets| buckets.keys()) {
+            self.buckets.entry(name.get_ref().to_string()).or_default();
+        }
+    }
 }
 
 /// A time zone by its name.
 pub(super) fn zone(name: &str) -> Result<Tz, Problem> {
     name.parse().map_err(|_| {
         let known: Vec<&str> = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
-        let near = suggest(name, &known, "");
-        let hint =
-            if near.starts_with("did") { near } else { "write a name such as `Europe/Paris` or `UTC`".to_owned() };
+        // A city alone, or with its country.
+        let city = name.rsplit('/').next().unwrap_or(name).replace(' ', "_");
+        let of_city =
+            known.iter().find(|zone| zone.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(&city)));
+        let hint = of_city
+            .copied()
+            .or_else(|| nearest(name, &known))
+            .map_or("write a name such as `Europe/Paris` or `UTC`".to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            });
         Problem::new("time_zone", format!("`{name}` is no time zone")).hint(hint)
     })
 }

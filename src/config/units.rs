@@ -167,7 +167,7 @@ macro_rules! as_text {
                     type Value = $unit;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str(concat!($what, " in quotes, such as `\"", $example, "\"`,"))
+                        f.write_str(concat!($what, " in quotes, such as `\"", $example, "\"`"))
                     }
 
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$unit, E> {

@@ -113,7 +113,11 @@ impl Kind for HttpCall {
         if let TextOrSecret::Text(url) = &self.url
             && let Err(why) = address(url)
         {
-            problems.push(Problem::new("url", why.to_string()).hint("write it as in `https://example.org/path`"));
+            let why = why.to_string();
+            problems.push(match why.split_once(": use ") {
+                Some((wrong, mend)) => Problem::new("url", wrong).hint(format!("use {mend}")),
+                None => Problem::new("url", why).hint("write it as in `https://example.org/path`"),
+            });
         }
         for (name, value) in &self.headers {
             if HeaderName::try_from(name).is_err() {
@@ -326,6 +330,9 @@ impl Answer {
 
 /// The address, if it is one that can be called.
 fn address(text: &str) -> anyhow::Result<Url> {
+    if !text.contains("://") {
+        bail!("this is no web address: it does not begin with `https://` or `http://`");
+    }
     let url = Url::parse(text).map_err(|error| anyhow::anyhow!("this is no web address: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         bail!("only http and https are spoken here, not `{}`", url.scheme());

@@ -36,6 +36,7 @@ impl Lines {
                 "minute, hour, day of the month, month, day of the week, as in `15 3 * * *`",
             ));
         }
+        check_lists_and_steps(&fields)?;
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(line).map_err(|error| explain(&parser, &fields, &error))?;
         let has_seconds = fields.len() == 6;
@@ -129,6 +130,33 @@ const FIELDS: [(&str, &str); 6] = [
     ("day of the week", "0 to 7 (both Sunday), or SUN to SAT, `FRI#2` for the second, `5L` for the last"),
 ];
 
+/// How many values the fields have.
+const WIDTHS: [(&str, u32); 6] =
+    [("second", 60), ("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 7)];
+
+/// What croner takes and nobody means: `*/90` is not every 90 minutes, and `0,30, 3` has lost its field.
+fn check_lists_and_steps(fields: &[&str]) -> Result<(), Wrong> {
+    for (field, (name, width)) in fields.iter().zip(&WIDTHS[6 - fields.len()..]) {
+        if field.split(',').any(str::is_empty) {
+            return Err(Wrong::new(
+                format!("`{field}` has a comma too many"),
+                "write a list without spaces, such as `0,30`",
+            ));
+        }
+        let steps = field.split(',').filter_map(|part| part.split_once('/')?.1.parse::<u32>().ok());
+        if let Some(step) = steps.into_iter().find(|step| step > width) {
+            let every = match *name {
+                "second" => format!("`@every {step}s` comes every {step} seconds"),
+                "minute" => format!("`@every {step}m` comes every {step} minutes"),
+                "hour" => format!("`@every {step}h` comes every {step} hours"),
+                _ => "choose a smaller step".to_owned(),
+            };
+            return Err(Wrong::new(format!("`{field}` steps further than the field is wide"), every));
+        }
+    }
+    Ok(())
+}
+
 /// Finds the field that is wrong by trying each alone.
 fn explain(parser: &CronParser, fields: &[&str], error: &CronError) -> Wrong {
     let shift = 6 - fields.len();
@@ -139,7 +167,10 @@ fn explain(parser: &CronParser, fields: &[&str], error: &CronError) -> Wrong {
             let (name, bounds) = FIELDS[index + shift];
             return Wrong::new(
                 format!("`{field}` is no {name}"),
-                format!("a {name} is {bounds}, a list `1,3`, a range `1-5`, a step `*/2` or `*`"),
+                format!(
+                    "{} {name} is {bounds}, a list `1,3`, a range `1-5`, a step `*/2` or `*`",
+                    if name == "hour" { "an" } else { "a" }
+                ),
             );
         }
     }

@@ -139,7 +139,11 @@ impl Schedule {
 
 fn every(span: &str) -> Result<TimeDelta, Wrong> {
     let hint = "write it as in `@every 6h` or `@every 90s`";
-    let Span(span) = span.trim().parse().map_err(|error: String| Wrong::new(error, hint))?;
+    if span.trim().is_empty() {
+        return Err(Wrong::new("`@every` needs a length of time", hint));
+    }
+    let wrong = |_: String| Wrong::new(format!("`{}` is not a length of time", span.trim()), hint);
+    let Span(span) = span.trim().parse().map_err(wrong)?;
     if span < Duration::from_secs(1) || span.subsec_nanos() != 0 {
         return Err(Wrong::new("`@every` takes whole seconds, at least one", hint));
     }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::mistake::Problem,
+    config::mistake::{Problem, suggest},
     kinds::Site,
     plain::{
         Excludes, Options,
@@ -151,7 +151,7 @@ impl Source {
             let key = format!("{key}.{}", if self.name.is_some() { "name" } else { "path" });
             problems.push(
                 Problem::new(key, format!("`{}` cannot be a source's name: it becomes a file's name", self.name()))
-                    .hint("add `name = \"…\"`"),
+                    .hint("give it a `name` without `/`"),
             );
         }
         for (name, set) in [
@@ -172,10 +172,9 @@ impl Backup {
     pub(super) fn problems(&self, site: &Site) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !site.buckets.is_empty() && !site.buckets.contains(&self.bucket) {
-            problems.push(
-                Problem::new("bucket", format!("rusuban.toml has no bucket `{}`", self.bucket))
-                    .hint(format!("it has: {}", site.buckets.join(", "))),
-            );
+            problems.push(Problem::new("bucket", format!("rusuban.toml has no bucket `{}`", self.bucket)).hint(
+                suggest(&self.bucket, &site.buckets.iter().map(String::as_str).collect::<Vec<_>>(), "the buckets are"),
+            ));
         }
         if self.keep.is_some() && self.rotation.is_some() {
             problems.push(
