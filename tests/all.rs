@@ -13,4 +13,5 @@ mod plain;
 mod process;
 mod runner;
 mod sqlite;
+mod store;
 mod support;

@@ -239,8 +239,8 @@ impl Desk {
                 Ok(()) => {}
             }
         }
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let text = trouble.as_ref().map(|trouble| {
+        let known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = known.as_ref().map_or_else(String::new, |trouble| {
             format!(
                 "the disk was full from {} on: {} entries were written only now, {} log lines were let go",
                 trouble.since.format("%Y-%m-%d %H:%M:%SZ"),
@@ -248,15 +248,17 @@ impl Desk {
                 trouble.dropped
             )
         });
+        drop(known);
         let now = self.clock.now().timestamp_millis();
         let written = transaction
             .execute("INSERT INTO notes (at, text) VALUES (?1, ?2)", (now, &text))
             .and_then(|_| transaction.commit());
         if written.is_err() {
-            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             return;
         }
-        tracing::warn!("{}", text.unwrap_or_default());
+        // Only now: whoever asks is told of the trouble until all is on the disk.
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        tracing::warn!("{text}");
         self.held.clear();
         self.restore_ballast();
     }

@@ -1,0 +1,162 @@
+//! The ledger on real disks: full, killed, large, of an older form, of a newer one, and no ledger at all.
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use chrono::{TimeZone as _, Utc};
+use rusuban::{
+    clock::Clock,
+    model::{Debt, JobName, Level, Line, Outcome, RunId, RunState, Trigger},
+    policy::History,
+    store::{RunFilter, Settled, Settlement, Store, Verdict},
+};
+
+fn job(name: &str) -> JobName {
+    name.parse().unwrap()
+}
+
+fn all() -> RunFilter {
+    RunFilter { job: None, before: None, limit: 1000 }
+}
+
+/// A small disk of its own, unmounted at the end.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new(size: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "this test mounts a small disk, which needs root");
+        Self(folder)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_runs_go_on_and_the_ledger_tells_later_what_it_could_not_write() {
+    let disk = Disk::new("8m");
+    let store = Store::open(&disk.0.path().join("ledger.db"), Clock::system()).await.unwrap();
+    let before = store.queue_run(&job("before"), Trigger::Manual).await.unwrap();
+    let filler = disk.0.path().join("filler");
+    // The disk is full twice: first the ballast helps, then nothing does.
+    let mut held = Vec::new();
+    for round in 0..40 {
+        let _ = fs::write(&filler, vec![1; 8 << 20]);
+        let text = "x".repeat(200_000);
+        let line = Line { number: round + 1, at: Clock::system().now(), level: Level::Output, text };
+        store.add_lines(before.id, vec![line]).await.unwrap();
+        held.push(store.queue_run(&job("during"), Trigger::Manual).await.unwrap().id);
+        if store.trouble().is_some() && held.len() > 35 {
+            break;
+        }
+    }
+    let trouble = store.trouble().expect("the disk is full");
+    assert!(trouble.contains("make room on its disk"), "{trouble}");
+    // A debt that cannot be written down is told: its deed must not be done.
+    store.owe(before.id, &job("before"), &Debt::Remove { path: "/tmp/x".into() }).await.unwrap_err();
+    fs::remove_file(&filler).unwrap();
+    let began = Instant::now();
+    while store.trouble().is_some() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", store.trouble());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let written: Vec<RunId> = store.runs(all()).await.unwrap().iter().map(|run| run.id).collect();
+    assert!(held.iter().all(|run| written.contains(run)), "every run that was queued is in the ledger");
+    let notes = store.notes(Utc.timestamp_opt(0, 0).unwrap()).await.unwrap();
+    assert!(notes.iter().any(|(_, note)| note.contains("the disk was full from")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_slot_is_settled_once_and_its_run_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let due = Utc.with_ymd_and_hms(2026, 11, 21, 3, 15, 0).unwrap();
+    let settlement = || Settlement {
+        job: job("photos"),
+        slots: vec![Settled { due, last: due, count: 1, verdict: Verdict::Run(Trigger::Schedule(due)) }],
+        cursor: due,
+    };
+    let store = Store::open(&path, Clock::system()).await.unwrap();
+    let runs = store.settle(vec![settlement()]).await.unwrap();
+    assert_eq!(runs.len(), 1);
+    assert!(store.settle(vec![settlement()]).await.unwrap().is_empty(), "a slot becomes a run once");
+    drop(store);
+    let store = Store::open(&path, Clock::system()).await.unwrap();
+    assert_eq!(store.cursors().await.unwrap()[&job("photos")].at, Some(due));
+    let unfinished: Vec<RunId> = store.unfinished().await.unwrap().iter().map(|run| run.id).collect();
+    assert_eq!(unfinished, [runs[0].id]);
+    // The cursor never goes back.
+    let back = Settlement { job: job("photos"), slots: Vec::new(), cursor: due - chrono::TimeDelta::days(1) };
+    store.settle(vec![back]).await.unwrap();
+    assert_eq!(store.cursors().await.unwrap()[&job("photos")].at, Some(due));
+    let next = store.queue_run(&job("photos"), Trigger::Manual).await.unwrap();
+    assert!(next.id > runs[0].id, "a number is never used twice");
+}
+
+#[tokio::test]
+async fn history_is_trimmed_but_the_newest_success_stays() {
+    let store = Store::in_memory(Clock::system()).unwrap();
+    let photos = job("photos");
+    for index in 0..30 {
+        let run = store.queue_run(&photos, Trigger::Manual).await.unwrap();
+        store.run_started(run.id, 1).await.unwrap();
+        let outcome = if index == 2 { Outcome::Succeeded } else { Outcome::Failed };
+        store.run_finished(run.id, outcome, "x").await.unwrap();
+    }
+    let history = History { runs: 10.try_into().unwrap(), ..History::default() };
+    assert_eq!(store.tidy(&[(photos, history)].into()).await.unwrap(), 19);
+    let left = store.runs(all()).await.unwrap();
+    assert_eq!(left.len(), 11);
+    let success = |state: &RunState| matches!(state, RunState::Finished { outcome: Outcome::Succeeded, .. });
+    assert!(left.iter().any(|run| run.id == RunId(3) && success(&run.state)));
+}
+
+#[tokio::test]
+async fn what_is_no_ledger_or_a_newer_one_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    fs::write(&path, "this is a diary, not a database, and it is long enough").unwrap();
+    let error = format!("{:#}", Store::open(&path, Clock::system()).await.unwrap_err());
+    assert!(error.contains("ledger.db") && error.contains("not a database"), "{error}");
+    fs::remove_file(&path).unwrap();
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 999).unwrap();
+    drop(newer);
+    let error = format!("{:#}", Store::open(&path, Clock::system()).await.unwrap_err());
+    assert!(error.contains("form 999") && error.contains("newer rusuban"), "{error}");
+}
+
+/// A ledger of each form that was ever released, as SQL; it is brought to the newest form and read.
+#[tokio::test]
+async fn every_older_form_is_brought_to_the_newest() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store");
+    let mut looked_at = 0;
+    for entry in fs::read_dir(fixtures).unwrap() {
+        let fixture = entry.unwrap().path();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch(&fs::read_to_string(&fixture).unwrap()).unwrap();
+        let store = Store::open(&path, Clock::system()).await.unwrap();
+        let runs = store.runs(all()).await.unwrap();
+        assert_eq!(runs.len(), 2, "{}", fixture.display());
+        assert_eq!(runs[1].message, "1 source, read back");
+        assert_eq!(store.lines(runs[1].id, 0, 10).await.unwrap().len(), 1);
+        assert_eq!(store.slots(&job("photos"), 10).await.unwrap().len(), 2);
+        assert_eq!(store.debts().await.unwrap().len(), 1);
+        assert!(store.queue_run(&job("photos"), Trigger::Manual).await.unwrap().id > runs[0].id);
+        looked_at += 1;
+    }
+    assert!(looked_at >= 1);
+}
