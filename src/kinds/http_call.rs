@@ -265,17 +265,19 @@ impl HttpCall {
     /// Why there is no answer, and what is known of the request. The address is left out: it may be a secret.
     fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
         let connected = !error.is_connect();
-        let mut why = String::new();
         let error = error.without_url();
+        let mut causes = Vec::new();
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {
-            let text = error.to_string();
-            // Each cause once: some repeat the next one's words.
-            if !why.ends_with(&text) {
-                why = if why.is_empty() { text } else { format!("{why}: {text}") };
-            }
+            causes.push(error.to_string());
             cause = error.source();
         }
+        // The outer ones only say that there was a request; the inner ones what became of it.
+        let empty = |cause: &String| cause.starts_with("error sending request") || cause.starts_with("client error (");
+        let inner = causes.iter().position(|cause| !empty(cause)).unwrap_or(0);
+        causes.drain(..inner);
+        causes.dedup();
+        let why = causes.join(": ");
         anyhow::anyhow!("{why}{}", if connected { self.unknown() } else { "" })
     }
 
@@ -504,12 +506,9 @@ mod tests {
     #[test]
     fn requests_that_cannot_work_are_found_before_they_are_sent() {
         for (toml, expected) in [
-            ("url = 'example.org/x'", "url: this is no web address: relative URL without a base"),
+            ("url = 'example.org/x'", "url: this is no web address: it does not begin with `https://` or `http://`"),
             ("url = 'ftp://example.org'", "url: only http and https are spoken here, not `ftp`"),
-            (
-                "url = 'http://me:pw@h/'",
-                "url: a password in an address ends up in logs: use `basic = { user = \"…\", password = { env = \"…\" } }`",
-            ),
+            ("url = 'http://me:pw@h/'", "url: a password in an address ends up in logs"),
             ("url = 'http://h'\nheaders = { 'a b' = '1' }", "headers.a b: `a b` cannot be a header's name"),
             (
                 "url = 'http://h'\nheaders = { a = \"1\\n2\" }",
