@@ -5,15 +5,24 @@ use rusuban::plain::{Reading, Tree, restore};
 
 use super::support::Place;
 
-/// The most memory this process has had so far, in MiB; the test runner starts each test in a process of its own.
+/// The most memory this process has had so far, in MiB.
 fn most_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
 }
 
+#[test]
+fn a_backup_and_a_restore_take_the_same_little_memory_for_any_size() {
+    // In a process of its own, however the tests are run.
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = alone.args(["--ignored", "--exact", "plain::memory::alone"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_and_a_restore_take_the_same_little_memory_for_any_size() {
+#[ignore = "run by the test above"]
+async fn alone() {
     let mut place = Place::new();
     place.options.threads = 4;
     let source = place.path("source");
