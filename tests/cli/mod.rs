@@ -229,12 +229,12 @@ fn no_slot_comes_twice_and_none_is_lost_over_kills_and_restarts() {
 fn a_run_that_a_kill_cut_off_is_interrupted_and_its_after_hook_is_run() {
     let home = home(
         "long",
-        "kind = \"command\"\nshell = \"echo begun; sleep 60\"\n[hooks]\nbefore = \"true\"\nafter = \"echo $RUSUBAN_OUTCOME > after\"\n",
+        "kind = \"command\"\nshell = \"touch begun; sleep 60\"\n[hooks]\nbefore = \"true\"\nafter = \"echo $RUSUBAN_OUTCOME > after\"\n",
     );
     let server = Server::start(home.path());
     let mut follower =
         rusuban(home.path()).args(["run", "long"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until("it is at work", || runs(home.path()).first().is_some_and(|run| run["progress"]["state"] == "running"));
+    wait_until("it is at work", || home.path().join("begun").exists());
     server.kill();
     follower.wait().unwrap();
     let server = Server::start(home.path());
