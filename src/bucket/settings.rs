@@ -132,7 +132,7 @@ impl BucketSettings {
     pub async fn open(&self, home: &Path, secrets: &SecretReader, clock: &Clock) -> anyhow::Result<Arc<dyn Bucket>> {
         let patience = Patience {
             clock: clock.clone(),
-            tries: self.retries.unwrap_or(4) + 1,
+            tries: self.retries.unwrap_or(4).saturating_add(1),
             first_wait: Duration::from_millis(500),
         };
         let inner: Arc<dyn Bucket> = match (&self.folder, &self.s3) {

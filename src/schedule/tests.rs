@@ -122,6 +122,7 @@ fn surprises_are_told_before_they_come() {
     assert!(told("30 3 * * *", london).is_empty());
     assert!(told("* */15 * * * *", london)[0].contains("did you mean `*/15 * * * *`"));
     assert!(told("0 3 1 * MON", london)[0].contains("either"));
+    assert!(told("0 3 */2 * MON", london)[0].contains("either"));
 }
 
 #[test]

@@ -59,9 +59,9 @@ pub(super) fn of(schedule: &Schedule, lines: &Lines, from: DateTime<Utc>) -> Vec
         found.push(Warning::EverySecond { meant: fields.get(1..).unwrap_or_default().join(" ") });
     }
     if let [.., day, _, weekday] = fields.as_slice()
-        && !day.starts_with('*')
-        && !day.starts_with('?')
-        && !weekday.starts_with(['*', '?', '+'])
+        && !["*", "?"].contains(day)
+        && !["*", "?"].contains(weekday)
+        && !weekday.starts_with('+')
     {
         found.push(Warning::EitherDay);
     }

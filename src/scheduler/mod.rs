@@ -302,6 +302,8 @@ impl Scheduler {
                 entries.agenda.push(Reverse((next, name.clone())));
             }
             if plan.slots.is_empty() {
+                // No slot fell into the pause; the next one comes on time.
+                entry.was_paused = None;
                 continue;
             }
             let slots = plan.slots.iter().map(|slot| Settled {

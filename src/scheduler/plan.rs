@@ -77,6 +77,10 @@ pub enum What {
 pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
     let mut recent: VecDeque<DateTime<Utc>> = VecDeque::with_capacity(2);
     let mut older: Option<Planned> = None;
+    let rows = match question.missed {
+        MissedPolicy::All(most) => ROWS.max(usize::try_from(most.get()).unwrap_or(ROWS)),
+        _ => ROWS,
+    };
     let mut next = None;
     let mut slots = question.schedule.slots_after(question.cursor).peekable();
     while let Some(due) = slots.next() {
@@ -86,7 +90,7 @@ pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
             break;
         }
         recent.push_back(due);
-        if recent.len() > ROWS
+        if recent.len() > rows
             && let Some(due) = recent.pop_front()
         {
             let what = What::Missed(reason(question, due, now));
