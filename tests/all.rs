@@ -4,6 +4,7 @@
 mod backup;
 mod bucket;
 mod cli;
+mod config;
 mod disk_report;
 mod docs;
 mod http;

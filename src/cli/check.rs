@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::{Context, Exit, paint};
-use crate::{config::Config, job::Job, text};
+use crate::{config::Config, job::Job, model::JobName, text};
 
 /// Slots shown of each job.
 const SLOTS: usize = 5;
@@ -14,7 +14,12 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
     let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
     let mut exit = Exit::Fine;
     let mut knocked = Vec::new();
+    let mut locked = Vec::new();
     if connect {
+        locked = unreadable_secrets(&config).await;
+        if !locked.is_empty() {
+            exit = Exit::Failed;
+        }
         for (name, result) in knock(context, &config).await {
             if result.is_err() {
                 exit = Exit::Failed;
@@ -47,7 +52,15 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
                 (name, result.map_or_else(|error| json!({ "error": error }), |place| json!({ "fine": place })))
             })
             .collect();
-        writeln!(context.out, "{}", serde_json::to_string_pretty(&json!({ "jobs": jobs, "buckets": buckets }))?)?;
+        writeln!(
+            context.out,
+            "{}",
+            serde_json::to_string_pretty(&json!({
+                "jobs": jobs,
+                "buckets": buckets,
+                "unreadable_secrets": locked.iter().map(|(job, error)| json!({ "job": job, "error": error })).collect::<Vec<_>>(),
+            }))?
+        )?;
         return Ok(exit);
     }
     for job in config.jobs.values() {
@@ -58,6 +71,9 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
             Ok(place) => writeln!(context.out, "bucket {name}: {} ({place})", paint::good("answers"))?,
             Err(error) => writeln!(context.out, "bucket {name}: {} {error}", paint::bad("cannot be used:"))?,
         }
+    }
+    for (job, error) in locked {
+        writeln!(context.out, "job {job}: {} {error}", paint::bad("cannot be run:"))?;
     }
     let jobs = text::count(config.jobs.len(), "job");
     if exit == Exit::Fine {
@@ -71,7 +87,7 @@ fn show(context: &mut Context<'_>, job: &Job) -> anyhow::Result<()> {
     let state = if job.enabled { String::new() } else { format!(", {}", paint::faint("not enabled")) };
     write!(context.out, "{} ({}{state})", job.name, job.kind_name)?;
     let Some(schedule) = &job.schedule else {
-        let after: Vec<&str> = job.after.iter().map(crate::model::JobName::as_str).collect();
+        let after: Vec<&str> = job.after.iter().map(JobName::as_str).collect();
         let when = if after.is_empty() { "by hand only".to_owned() } else { format!("after {}", after.join(", ")) };
         writeln!(context.out, ": {when}\n")?;
         return Ok(());
@@ -97,9 +113,31 @@ async fn knock(context: &Context<'_>, config: &Config) -> Vec<(String, Result<St
             if let Some(first) = listing.next().await {
                 first?;
             }
-            anyhow::Ok(bucket.describe())
+            let absent = bucket.local_folder().is_some_and(|folder| !folder.exists());
+            let note = if absent { ", which is not there yet: the first backup makes it" } else { "" };
+            anyhow::Ok(format!("{}{note}", bucket.describe()))
         };
         answers.push((name.clone(), answer.await.map_err(|error| format!("{error:#}"))));
     }
     answers
+}
+
+/// Reads each secret of the jobs, commands included, once; tells what cannot be read and the first job that needs it.
+async fn unreadable_secrets(config: &Config) -> Vec<(JobName, String)> {
+    let mut read = Vec::new();
+    let mut errors = Vec::new();
+    for job in config.jobs.values() {
+        for source in job.kind.secrets() {
+            if read.contains(&source) {
+                continue;
+            }
+            read.push(source.clone());
+            let reader = config.secrets.clone();
+            let result = tokio::task::spawn_blocking(move || reader.0(&source)).await;
+            if let Err(error) = result.map_err(anyhow::Error::from).and_then(|secret| secret) {
+                errors.push((job.name.clone(), format!("{error:#}")));
+            }
+        }
+    }
+    errors
 }
