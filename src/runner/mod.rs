@@ -257,11 +257,13 @@ impl Runner {
                     runs.of_job.remove(&active.job);
                 }
             }
-            self.count.send_replace(runs.active.len());
         }
         active.record.tell(Event::Finished(outcome, message));
         // Nobody listens: nobody is told.
         let _ = self.finished.send((active.job.clone(), active.id, outcome));
+        // Last, so that whoever waits for the end of all has heard of each.
+        let runs = self.runs();
+        self.count.send_replace(runs.active.len());
     }
 
     fn services(&self) -> Arc<Services> {
