@@ -20,9 +20,10 @@ use crate::{
     config::{mistake::Problem, units::Span},
     database::sqlite,
     model::{Debt, DebtId},
-    plain::{FileFacts, Manifest, Setting, Single, SourceKind, Tree, Watcher, Writer},
+    plain::{FileFacts, Manifest, Setting, Single, SourceKind, Watcher, Writer},
     policy::MissedPolicy,
     text,
+    tree::{Listener, Tree},
 };
 
 /// This kind's line in the table.
@@ -238,8 +239,7 @@ impl Watching {
     }
 }
 
-#[async_trait]
-impl Watcher for Watching {
+impl Listener for Watching {
     fn info(&self, text: &str) {
         self.cx.info(text);
     }
@@ -251,7 +251,10 @@ impl Watcher for Watching {
     fn progress(&self, done: u64, total: Option<u64>) {
         self.cx.record.progress(Progress { step: self.step(), done, total });
     }
+}
 
+#[async_trait]
+impl Watcher for Watching {
     async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
         let (bucket, key, upload) = (self.bucket.clone(), key.to_owned(), upload.to_owned());
         self.cx.record.owe(Debt::Upload { bucket, key, upload }).await

@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     age::{Decryptor, Identity},
-    encode::{Hashing, cancelled_error, hex},
+    encode::{Hashing, hex},
     manifest::{Fingerprint, Source},
 };
-use crate::bucket::{Bucket, BucketError};
+use crate::{
+    bucket::{Bucket, BucketError},
+    tree::cancelled_error,
+};
 
 /// Told how many stored bytes have come so far.
 pub type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;

@@ -15,6 +15,7 @@ use super::{
     age::{Encryptor, Recipient},
     manifest::Fingerprint,
 };
+use crate::tree::cancelled_error;
 
 /// Each thread of the compressor is given pieces of so many bytes: zstd's own choice is four times as much memory for
 /// no gain that could be measured.
@@ -171,12 +172,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Why a stream ended early on purpose.
-pub(super) fn cancelled_error() -> io::Error {
-    // Not `Interrupted`: the standard library would try that again for ever.
-    io::Error::other("cancelled")
 }
 
 /// Ends soon after it was asked to.

@@ -9,12 +9,13 @@
 //!
 //! Nothing here needs local state: a bucket and a job's name are enough to list, verify and restore.
 pub mod age;
+mod archive;
 mod decode;
 mod encode;
 mod manifest;
 mod restore;
 mod shelf;
-mod tree;
+mod tar;
 mod unpack;
 mod untar;
 mod verify;
@@ -25,6 +26,5 @@ pub use encode::Options;
 pub use manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind, id_of, is_plain_name, time_of};
 pub use restore::{Restored, file_name, original_place, restore};
 pub use shelf::{Leftover, Listing, delete, find, leftovers, list, remove_leftover};
-pub use tree::{Excludes, Tree, TreeReport};
 pub use verify::{Verified, verify};
 pub use writer::{Setting, Single, Watcher, Writer};

@@ -22,10 +22,8 @@ use rustix::{
 use tar::EntryType;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    encode::cancelled_error,
-    untar::{Member, Reader, safe_parts},
-};
+use super::untar::{Member, Reader, safe_parts};
+use crate::tree::cancelled_error;
 
 /// Warnings that are kept; the rest is counted.
 const WARNINGS: usize = 100;

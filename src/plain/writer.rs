@@ -13,12 +13,12 @@ use super::{
     decode::{Reading, compare, small},
     encode::{Encoded, Options, encode},
     manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind, folder, id_of, is_plain_name},
-    tree::{Tree, TreeReport},
 };
 use crate::{
     bucket::{Bucket, BucketError, PART, Put, Upload},
     clock::Clock,
     model::{DebtId, JobName},
+    tree::{Listener, Notes, Tree, TreeReport},
 };
 
 /// Cleaning up after an error takes no longer than this; what is left is found later as a leftover.
@@ -32,13 +32,7 @@ const MANIFEST_TRIES: u32 = 3;
 
 /// Whoever wants the backup: hears of it, and writes down what would have to be undone.
 #[async_trait]
-pub trait Watcher: Send + Sync {
-    /// Something worth a line.
-    fn info(&self, text: &str);
-    /// We went on, but a person should look.
-    fn warn(&self, text: &str);
-    /// Bytes of the current source read, and how many there are if that is known.
-    fn progress(&self, done: u64, total: Option<u64>);
+pub trait Watcher: Listener {
     /// An upload begins, and nothing of it was sent yet: if we die, it must be ended.
     async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId>;
     /// It is whole, or was taken back.
@@ -127,11 +121,12 @@ impl Writer {
     /// # Errors
     /// When something cannot be read or stored. Call [`Writer::abandon`] then.
     pub async fn tree(&mut self, name: &str, tree: Tree) -> anyhow::Result<TreeReport> {
-        let (spool, watcher, cancelled) = (self.spool.clone(), Arc::clone(&self.watcher), self.cancelled.clone());
-        let path = tree.origin();
+        let (spool, cancelled) = (self.spool.clone(), self.cancelled.clone());
+        let notes = Notes::new(Arc::clone(&self.watcher) as Arc<dyn Listener>);
+        let path = tree.origin().map(|path| path.to_string_lossy().into_owned());
         let key = self.key(name, "tar.zst")?;
         let encoded =
-            self.store(key.clone(), move |to| super::tree::write(&tree, to, &spool, &*watcher, &cancelled)).await?;
+            self.store(key.clone(), move |to| super::tar::write(&tree, to, &spool, &notes, &cancelled)).await?;
         let Encoded { plain, stored, made: report } = encoded;
         self.warnings.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}")));
         let (entries, rows) = (report.entries, report.rows.clone());

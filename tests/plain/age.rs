@@ -1,11 +1,12 @@
 //! Encrypted backups, judged by the `age` program both ways.
+use rusuban::tree::Tree;
 use std::{
     fs,
     io::{Read, Write},
 };
 
 use rusuban::plain::{
-    Reading, Tree,
+    Reading,
     age::{Decryptor, Encryptor, Identity},
     restore, verify,
 };

@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use rusuban::plain::{FileFacts, Manifest, Reading, Single, SourceKind, Tree, restore, verify};
+use rusuban::{
+    plain::{FileFacts, Manifest, Reading, Single, SourceKind, restore, verify},
+    tree::Tree,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::support::{Place, files_below, is_root, sh};

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use rusuban::{
     clock::Clock,
     model::DebtId,
-    plain::{Reading, Setting, Tree, Watcher, Writer, restore},
+    plain::{Reading, Setting, Watcher, Writer, restore},
+    tree::{Listener, Tree},
 };
 
 use super::support::{Place, Told, is_root, sh};
@@ -24,8 +25,7 @@ struct Meddler {
     source: PathBuf,
 }
 
-#[async_trait]
-impl Watcher for Meddler {
+impl Listener for Meddler {
     fn info(&self, text: &str) {
         self.told.info(text);
     }
@@ -45,6 +45,10 @@ impl Watcher for Meddler {
         fs::remove_dir(at("e folder becomes a link")).unwrap();
         std::os::unix::fs::symlink("/etc", at("e folder becomes a link")).unwrap();
     }
+}
+
+#[async_trait]
+impl Watcher for Meddler {
     async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
         self.told.upload_begun(key, upload).await
     }

@@ -15,7 +15,8 @@ use futures_util::{StreamExt, stream::BoxStream};
 use rusuban::{
     bucket::{Body, Bucket, BucketError, Object, PART, Put, Result, Upload, folder::Folder},
     clock::Clock,
-    plain::{self, Reading, Tree},
+    plain::{self, Reading},
+    tree::Tree,
 };
 
 use super::support::Place;

@@ -1,7 +1,7 @@
 //! Whatever goes wrong, there is a whole backup or none.
 use std::{fs, path::PathBuf};
 
-use rusuban::plain::Tree;
+use rusuban::tree::Tree;
 
 use super::support::Place;
 

@@ -10,7 +10,8 @@ use std::{
 
 use rusuban::{
     bucket::{Bucket, folder::Folder},
-    plain::{self, Reading, Tree},
+    plain::{self, Reading},
+    tree::Tree,
 };
 
 use super::support::{Place, files_below};

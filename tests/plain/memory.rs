@@ -1,7 +1,10 @@
 //! Memory stays bounded, whatever the size of a source.
 use std::{fs, io::Read};
 
-use rusuban::plain::{Reading, Tree, restore};
+use rusuban::{
+    plain::{Reading, restore},
+    tree::Tree,
+};
 
 use super::support::Place;
 

@@ -13,7 +13,8 @@ use rusuban::{
     bucket::{Bucket, folder::Folder},
     clock::Clock,
     model::DebtId,
-    plain::{Manifest, Options, Setting, Tree, Watcher, Writer},
+    plain::{Manifest, Options, Setting, Watcher, Writer},
+    tree::{Listener, Tree},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +27,7 @@ pub(super) struct Told {
     next: AtomicI64,
 }
 
-#[async_trait]
-impl Watcher for Told {
+impl Listener for Told {
     fn info(&self, text: &str) {
         self.infos.lock().unwrap().push(text.to_owned());
     }
@@ -37,7 +37,10 @@ impl Watcher for Told {
     }
 
     fn progress(&self, _: u64, _: Option<u64>) {}
+}
 
+#[async_trait]
+impl Watcher for Told {
     async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
         let debt = DebtId(self.next.fetch_add(1, Ordering::SeqCst));
         self.owed.lock().unwrap().push((debt, key.to_owned(), upload.to_owned()));

@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use rusuban::plain::{Excludes, Reading, Tree, restore, verify};
+use rusuban::{
+    plain::{Reading, restore, verify},
+    tree::{Excludes, Tree},
+};
 
 use super::support::{Place, assert_equal, is_root, sh};
 

@@ -11,11 +11,12 @@ use crate::{
     config::mistake::{Problem, suggest},
     kinds::Site,
     plain::{
-        Excludes, Options,
+        Options,
         age::{AgeError, Recipient},
         is_plain_name,
     },
     retention::{Keep, Rotation, Rule},
+    tree::Excludes,
 };
 
 /// More threads than this read more memory than they save time.

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 
 use tar::{EntryType, Header};
 
-use super::attributes::Xattr;
+use crate::tree::attributes::Xattr;
 
 const BLOCK: usize = 512;
 /// The largest numbers that fit the old fields; larger ones are told in the pax header.

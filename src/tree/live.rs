@@ -11,10 +11,11 @@ use std::{
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::{database::sqlite, plain::encode::cancelled_error};
+use super::cancelled_error;
+use crate::database::sqlite;
 
 /// What became of a copy.
-pub(super) enum Copied {
+pub(crate) enum Copied {
     /// A whole copy, in a file that has no name any more.
     Whole { copy: File, rows: BTreeMap<String, u64> },
     /// It only looks like a database.
@@ -22,7 +23,7 @@ pub(super) enum Copied {
 }
 
 /// Whether it begins as a SQLite database does.
-pub(super) fn is_database(file: &mut File) -> io::Result<bool> {
+pub(crate) fn is_database(file: &mut File) -> io::Result<bool> {
     let mut header = Vec::with_capacity(16);
     file.by_ref().take(16).read_to_end(&mut header)?;
     file.rewind()?;
@@ -30,7 +31,7 @@ pub(super) fn is_database(file: &mut File) -> io::Result<bool> {
 }
 
 /// The files that SQLite keeps beside a database.
-pub(super) fn companions(name: &OsStr) -> impl Iterator<Item = OsString> {
+pub(crate) fn companions(name: &OsStr) -> impl Iterator<Item = OsString> {
     ["-wal", "-shm", "-journal"].into_iter().map(|ending| {
         let mut companion = name.to_owned();
         companion.push(ending);
@@ -39,7 +40,7 @@ pub(super) fn companions(name: &OsStr) -> impl Iterator<Item = OsString> {
 }
 
 /// Copies a database that may be in use.
-pub(super) fn copy(path: &Path, spool: &Path, cancelled: &CancellationToken) -> anyhow::Result<Copied> {
+pub(crate) fn copy(path: &Path, spool: &Path, cancelled: &CancellationToken) -> anyhow::Result<Copied> {
     let to = spool.join("met.sqlite");
     let report = match sqlite::backup(path, &to, |_, _| !cancelled.is_cancelled()) {
         Ok(report) => report,

@@ -1,28 +1,24 @@
 //! What a file is beside its bytes: extended attributes (POSIX ACLs are among them), owners' names, and where it has holes.
 use std::{collections::HashMap, ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::PathBuf};
 
-use rustix::{
-    fd::{AsFd, BorrowedFd},
-    fs::SeekFrom,
-    io::Errno,
-};
+use rustix::{fd::AsFd, fs::SeekFrom, io::Errno};
 
 /// The name and value of an extended attribute.
-pub(super) type Xattr = (Vec<u8>, Vec<u8>);
+pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 
 /// Those of a file.
-pub(super) type Xattrs = Vec<Xattr>;
+pub(crate) type Xattrs = Vec<Xattr>;
 
 /// Those of an open file or folder.
-pub(super) fn of_open(fd: impl AsFd) -> io::Result<Xattrs> {
+pub(crate) fn of_open(fd: impl AsFd) -> io::Result<Xattrs> {
     let fd = fd.as_fd();
     gather(|to| rustix::fs::flistxattr(fd, to), |name, to| rustix::fs::fgetxattr(fd, name, to))
 }
 
 /// Those of something that is not opened: a symlink itself, a device, a pipe.
-pub(super) fn of_entry(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Xattrs> {
+pub(crate) fn of_entry(parent: impl AsFd, name: &OsStr) -> io::Result<Xattrs> {
     // There is no `at` form of these calls; the kernel's own name for the open folder is as safe.
-    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_fd().as_raw_fd())).join(name);
     gather(|to| rustix::fs::llistxattr(&path, to), |name, to| rustix::fs::lgetxattr(&path, name, to))
 }
 
@@ -66,7 +62,7 @@ fn whole(call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::R
 }
 
 /// Where a file with holes has data, as offsets and lengths; `None` when it has none, or the file system cannot tell.
-pub(super) fn data_pieces(file: &File, size: u64) -> io::Result<Option<Vec<(u64, u64)>>> {
+pub(crate) fn data_pieces(file: &File, size: u64) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < size {
@@ -103,21 +99,21 @@ pub(super) fn data_pieces(file: &File, size: u64) -> io::Result<Option<Vec<(u64,
 
 /// Names of owners, from /etc/passwd and /etc/group.
 #[derive(Debug, Default)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     users: HashMap<u32, String>,
     groups: HashMap<u32, String>,
 }
 
 impl Owners {
-    pub(super) fn of_this_host() -> Self {
+    pub(crate) fn of_this_host() -> Self {
         Self { users: read("/etc/passwd"), groups: read("/etc/group") }
     }
 
-    pub(super) fn user(&self, uid: u32) -> Option<&str> {
+    pub(crate) fn user(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(String::as_str)
     }
 
-    pub(super) fn group(&self, gid: u32) -> Option<&str> {
+    pub(crate) fn group(&self, gid: u32) -> Option<&str> {
         self.groups.get(&gid).map(String::as_str)
     }
 }

@@ -1,25 +1,23 @@
-//! Reading a tree of files and folders into a tar archive that GNU tar can extract.
+//! Reading a tree of files and folders: what is there, in the order of names, for whoever stores it.
 //!
 //! Folders are opened one below the other and never followed through a symlink, so a tree that changes under our hands
 //! cannot lead us out of it. What changes while it is read is told as a warning; what cannot be read is an error.
-mod archive;
-mod attributes;
+pub(crate) mod attributes;
 mod exclude;
-mod live;
+pub(crate) mod live;
+mod notes;
 mod walk;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
-    io::Write,
+    ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use tokio_util::sync::CancellationToken;
-
-use super::writer::Watcher;
 pub use exclude::Excludes;
+pub use notes::{Listener, Notes};
+pub use walk::{Came, Found, Visitor, open_file, walk};
 
 /// What is read.
 #[derive(Clone, Debug)]
@@ -44,6 +42,8 @@ pub struct TreeReport {
     pub entries: u64,
     /// Rows by `file: table` of the SQLite databases that were met and copied while in use.
     pub rows: BTreeMap<String, u64>,
+    /// Bytes that were read.
+    pub bytes: u64,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -107,23 +107,28 @@ impl Tree {
         Self { allow_empty, ..self }
     }
 
-    pub(super) fn origin(&self) -> Option<String> {
-        self.origin.as_ref().map(|path| path.to_string_lossy().into_owned())
+    /// Where it was read, when that is one place.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Path> {
+        self.origin.as_deref()
+    }
+
+    /// Its name: the first part of every name in an archive.
+    #[must_use]
+    pub fn base(&self) -> &OsStr {
+        &self.base
     }
 }
 
-/// Writes the tree as a tar archive.
-pub(super) fn write(
-    tree: &Tree,
-    to: &mut dyn Write,
-    spool: &Path,
-    watcher: &dyn Watcher,
-    cancelled: &CancellationToken,
-) -> anyhow::Result<TreeReport> {
-    walk::Walk::new(tree, to, spool, watcher, cancelled).all()
+/// A name for a person: bytes that are no text are shown as such.
+#[must_use]
+pub fn shown(name: &[u8]) -> String {
+    OsStr::from_bytes(name).display().to_string()
 }
 
-/// A name for a person: bytes that are no text are shown as such.
-pub(super) fn shown(name: &[u8]) -> String {
-    std::ffi::OsStr::from_bytes(name).display().to_string()
+/// The work was asked to stop.
+#[must_use]
+pub fn cancelled_error() -> std::io::Error {
+    // Not `Interrupted`: the standard library would try that again for ever.
+    std::io::Error::other("cancelled")
 }

@@ -1,0 +1,142 @@
+//! What is noticed while a tree is read, by one thread or by several.
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{anyhow, bail};
+
+use super::TreeReport;
+
+/// Unreadable things are looked for to the end of the tree, and so many are named.
+const NAMED: usize = 20;
+/// Warnings of one tree that are kept; the rest is counted.
+const WARNINGS: usize = 100;
+
+/// Who hears of it while it goes on.
+pub trait Listener: Send + Sync {
+    /// Something worth a line.
+    fn info(&self, text: &str);
+    /// We went on, but a person should look.
+    fn warn(&self, text: &str);
+    /// Bytes of the current source read, and how many there are if that is known.
+    fn progress(&self, done: u64, total: Option<u64>);
+}
+
+/// Gathers what is noticed.
+pub struct Notes {
+    listener: Arc<dyn Listener>,
+    bytes: AtomicU64,
+    is_unreadable: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    report: TreeReport,
+    dropped_warnings: usize,
+    /// Things that cannot be read: once there is one, the rest is only looked at.
+    unreadable: Vec<String>,
+    unreadable_count: usize,
+    files: u64,
+}
+
+impl Notes {
+    /// Nothing noticed yet.
+    #[must_use]
+    pub fn new(listener: Arc<dyn Listener>) -> Self {
+        Self { listener, bytes: AtomicU64::new(0), is_unreadable: AtomicBool::new(false), inner: Mutex::default() }
+    }
+
+    /// Something worth a line.
+    pub fn info(&self, text: &str) {
+        self.listener.info(text);
+    }
+
+    /// We went on, but a person should look.
+    pub fn warn(&self, warning: String) {
+        self.listener.warn(&warning);
+        let mut inner = self.inner();
+        if inner.report.warnings.len() < WARNINGS {
+            inner.report.warnings.push(warning);
+        } else {
+            inner.dropped_warnings += 1;
+        }
+    }
+
+    /// Something cannot be read: the whole will fail, once all such things are found.
+    pub fn cannot(&self, path: &Path, error: io::Error) {
+        self.is_unreadable.store(true, Ordering::Relaxed);
+        let mut inner = self.inner();
+        inner.unreadable_count += 1;
+        if inner.unreadable.len() < NAMED {
+            inner.unreadable.push(format!("{}: {:#}", path.display(), anyhow!(error)));
+        }
+    }
+
+    /// Whether something could not be read.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.is_unreadable.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes more were read.
+    pub fn read(&self, bytes: u64) {
+        let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.listener.progress(done, None);
+    }
+
+    /// An entry was stored.
+    pub fn entry(&self) {
+        self.inner().report.entries += 1;
+    }
+
+    /// It was a file, or the like.
+    pub fn file(&self) {
+        self.inner().files += 1;
+    }
+
+    /// A database was copied while in use.
+    pub fn database(&self, name: &str, rows: BTreeMap<String, u64>) {
+        let named = rows.into_iter().map(|(table, count)| (format!("{name}: {table}"), count));
+        self.inner().report.rows.extend(named);
+    }
+
+    /// Fails if something cannot be read, or if there is nothing.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn judge(&self, allow_empty: bool) -> anyhow::Result<()> {
+        let inner = self.inner();
+        if inner.unreadable_count > 0 {
+            let more = inner.unreadable_count - inner.unreadable.len();
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            bail!("cannot be read: {}{more}", inner.unreadable.join("; "));
+        }
+        if inner.files == 0 && !allow_empty {
+            bail!("there is not a single file in it: is it mounted? (`allow_empty = true` if that is right)");
+        }
+        Ok(())
+    }
+
+    /// What was read, and the bytes of it.
+    #[must_use]
+    pub fn report(&self) -> TreeReport {
+        let mut inner = self.inner();
+        let mut report = std::mem::take(&mut inner.report);
+        if inner.dropped_warnings > 0 {
+            report.warnings.push(format!("and {} warnings more", inner.dropped_warnings));
+        }
+        report.bytes = self.bytes.load(Ordering::Relaxed);
+        report
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
