@@ -22,6 +22,7 @@ pub mod model;
 pub mod plain;
 pub mod policy;
 pub mod process;
+pub mod repository;
 pub mod retention;
 pub mod runner;
 pub mod schedule;

@@ -12,6 +12,7 @@ mod layers;
 mod mistakes;
 mod plain;
 mod process;
+mod repository;
 mod runner;
 mod sqlite;
 mod store;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("database", &["text"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
+    ("repository", &["bucket", "clock", "model", "text", "tree"]),
     ("plain", &["bucket", "clock", "config", "model", "text", "tree"]),
     (
         "kinds",

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::Context;
@@ -41,7 +42,9 @@ pub(crate) fn companions(name: &OsStr) -> impl Iterator<Item = OsString> {
 
 /// Copies a database that may be in use.
 pub(crate) fn copy(path: &Path, spool: &Path, cancelled: &CancellationToken) -> anyhow::Result<Copied> {
-    let to = spool.join("met.sqlite");
+    // Several threads may copy at once.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let to = spool.join(format!("met-{}.sqlite", NEXT.fetch_add(1, Ordering::Relaxed)));
     let report = match sqlite::backup(path, &to, |_, _| !cancelled.is_cancelled()) {
         Ok(report) => report,
         Err(_) if cancelled.is_cancelled() => return Err(cancelled_error().into()),

@@ -11,7 +11,8 @@ use rusuban::plain::{
     restore, verify,
 };
 
-use super::support::{Place, assert_equal, sh};
+use super::support::Place;
+use crate::support::trees::{assert_equal, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn age_and_gnu_tar_open_an_encrypted_backup_and_a_stranger_does_not() {

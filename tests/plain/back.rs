@@ -15,7 +15,8 @@ use rusuban::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Place, files_below, is_root, sh};
+use super::support::{Place, files_below};
+use crate::support::trees::{is_root, sh};
 
 async fn one_tree(place: &Place) -> Manifest {
     let source = place.path("source");

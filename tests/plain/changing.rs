@@ -16,7 +16,8 @@ use rusuban::{
     tree::{Listener, Tree},
 };
 
-use super::support::{Place, Told, is_root, sh};
+use super::support::{Place, Told};
+use crate::support::trees::{is_root, sh};
 
 /// Meddles with the tree as soon as the first bytes of its first file were read.
 struct Meddler {

@@ -114,13 +114,13 @@ async fn a_killed_restore_leaves_the_old_or_the_new_or_nothing_and_the_next_one_
                 assert!(found[0].ends_with("old"));
                 old += 1;
             }
-            20 => super::support::assert_equal(&place.path("source"), &back),
+            20 => crate::support::trees::assert_equal(&place.path("source"), &back),
             other => panic!("{other} files"),
         }
     }
     assert!(old > 0, "none was cut off");
     assert!(child("plain::killed::restoring", place.root.path()).wait().unwrap().success());
-    super::support::assert_equal(&place.path("source"), &back);
+    crate::support::trees::assert_equal(&place.path("source"), &back);
     let hidden =
         fs::read_dir(place.root.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let hidden: Vec<_> = hidden.filter(|name| name.starts_with('.')).collect();

@@ -1,7 +1,6 @@
 //! What these tests share: a bucket, a watcher that remembers, and other people's programs.
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -118,26 +117,4 @@ pub(super) fn files_below(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
     }
     files
-}
-
-/// Runs a line of shell and returns what it printed; it must succeed.
-pub(super) fn sh(line: &str) -> String {
-    let output = Command::new("bash").args(["-euo", "pipefail", "-c", line]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{line}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
-/// What rsync would have to change to make `copy` equal to `original`: nothing. Folders end in `/`.
-pub(super) fn assert_equal(original: &Path, copy: &Path) {
-    let changes = sh(&format!(
-        "LC_ALL=C.UTF-8 rsync -aHAXni --checksum --delete '{}/' '{}/'",
-        original.display(),
-        copy.display()
-    ));
-    assert_eq!(changes, "", "{}", copy.display());
-}
-
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

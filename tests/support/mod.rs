@@ -2,3 +2,5 @@
 pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;
+pub(crate) mod restic;
+pub(crate) mod trees;

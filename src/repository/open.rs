@@ -1,0 +1,338 @@
+//! Making a repository and opening it.
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Id, Index, IndexFile,
+    cache::Cache,
+    chunker::{Cutter, Polynomial, Rule},
+    crypto::Key,
+    objects::{self, Class, Damaged, Objects},
+    password::KeyFile,
+    snapshot::Snapshot,
+};
+use crate::{
+    bucket::{Bucket, BucketError, Put},
+    clock::Clock,
+};
+
+/// The format's own settings, readable by every program that knows the format.
+const CONFIG: &str = "config";
+/// And ours beside it: where streams are cut. Other programs leave it alone and do not need it.
+const CHUNKING: &str = "rusuban";
+/// Objects that are fetched at once while a repository is opened.
+const AT_ONCE: usize = 8;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Config {
+    version: u32,
+    id: String,
+    chunker_polynomial: Polynomial,
+}
+
+/// Where streams are cut; the same for all who write to a repository, for otherwise nothing would be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunking {
+    /// By which rule.
+    pub chunker: Rule,
+    /// Bytes of a chunk on average.
+    pub average: u64,
+}
+
+impl Chunking {
+    /// What restic does, and all that it knows.
+    pub const RESTIC: Self = Self { chunker: Rule::Rabin, average: 1 << 20 };
+}
+
+/// What opens a repository.
+#[derive(Clone)]
+pub enum Unlock {
+    /// A person's password: it takes a moment and 64 MiB or more.
+    Password(Vec<u8>),
+    /// The repository's own key, as `rusuban repository keys` prints it.
+    Key(Box<Key>),
+}
+
+impl std::fmt::Debug for Unlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unlock(…)")
+    }
+}
+
+/// How a repository is read and written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of a pack: it is stored when it has them.
+    pub pack_size: usize,
+    /// zstd's level; 0: not compressed.
+    pub level: i32,
+    /// Packs that are on their way at once.
+    pub connections: usize,
+    /// Threads that read, hash, compress and seal.
+    pub threads: usize,
+    /// Copies on this machine.
+    pub cache: Cache,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { pack_size: 16 << 20, level: 3, connections: 4, threads, cache: Cache::default() }
+    }
+}
+
+/// A repository that is open.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    objects: Objects,
+    id: String,
+    cutter: Cutter,
+    chunking: Chunking,
+    options: Options,
+}
+
+impl Repository {
+    /// Makes a new one, empty, with one password.
+    ///
+    /// # Errors
+    /// When there is one already, or it cannot be stored.
+    pub async fn create(
+        bucket: Arc<dyn Bucket>,
+        password: &[u8],
+        chunking: Chunking,
+        options: Options,
+        host: &str,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        ensure!(!password.is_empty(), "the password is empty");
+        match bucket.head(CONFIG).await {
+            Ok(_) => bail!("there is a repository already: {}", bucket.describe()),
+            Err(BucketError::NotFound(_)) => {}
+            Err(error) => return Err(error).context("look for a repository"),
+        }
+        let key = Key::random()?;
+        let (now, host, secret, sealing) = (clock.now(), host.to_owned(), password.to_vec(), key.clone());
+        let file = tokio::task::spawn_blocking(move || KeyFile::seal(&sealing, &secret, &host, now));
+        let file = serde_json::to_vec(&file.await.context("a thread died")??)?;
+        put_key(&bucket, file).await?;
+        let put = async |name: &str, json: Vec<u8>| -> anyhow::Result<()> {
+            let sealed = Bytes::from(key.seal(&json)?);
+            bucket.put(name, sealed, Put::IfAbsent).await.with_context(|| format!("store {name}"))
+        };
+        put(CHUNKING, serde_json::to_vec(&chunking)?).await?;
+        // Last: with it, there is a repository.
+        let config = Config { version: 2, id: Id::random()?.to_string(), chunker_polynomial: Polynomial::random()? };
+        put(CONFIG, serde_json::to_vec(&config)?).await?;
+        Self::open(bucket, &Unlock::Key(Box::new(key)), options).await
+    }
+
+    /// Opens one, whoever made it.
+    ///
+    /// # Errors
+    /// When there is none, the password is another, or it cannot be read.
+    pub async fn open(bucket: Arc<dyn Bucket>, unlock: &Unlock, options: Options) -> anyhow::Result<Self> {
+        let sealed = match objects::whole(&bucket, CONFIG).await {
+            Ok(sealed) => sealed,
+            Err(error) if objects::is_missing(&error) => {
+                bail!("there is no repository in {}: `rusuban repository init` makes one", bucket.describe())
+            }
+            Err(error) => return Err(error.context("open the repository")),
+        };
+        let key = match unlock {
+            Unlock::Key(key) => (**key).clone(),
+            Unlock::Password(password) => unlock_by_password(&bucket, password).await?,
+        };
+        let json = key.open(&sealed).context("the repository's configuration does not open with this key")?;
+        let config: Config = serde_json::from_slice(&json).context("read the repository's configuration")?;
+        ensure!(
+            matches!(config.version, 1 | 2),
+            "the repository has version {} of the format; 1 and 2 are known here",
+            config.version
+        );
+        let chunking = match objects::whole(&bucket, CHUNKING).await {
+            Ok(sealed) => {
+                let json = key.open(&sealed).context("open `rusuban`, where the repository says how it cuts")?;
+                serde_json::from_slice(&json).context("read `rusuban`, where the repository says how it cuts")?
+            }
+            Err(error) if objects::is_missing(&error) => Chunking::RESTIC,
+            Err(error) => return Err(error.context("read how the repository cuts")),
+        };
+        let average = usize::try_from(chunking.average).context("the average chunk")?;
+        let cutter = match chunking.chunker {
+            Rule::Rabin => Cutter::rabin(config.chunker_polynomial, average),
+            Rule::FastCdc => Cutter::fastcdc(&key.derive("chunker"), average),
+        };
+        let objects = Objects::new(bucket, key, config.version);
+        Ok(Self { objects, id: config.id, cutter, chunking, options })
+    }
+
+    /// Adds a password. The key file's name.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn add_password(&self, password: &[u8], host: &str, clock: &Clock) -> anyhow::Result<Id> {
+        ensure!(!password.is_empty(), "the password is empty");
+        let (key, secret, host, now) = (self.objects.key().clone(), password.to_vec(), host.to_owned(), clock.now());
+        let file = tokio::task::spawn_blocking(move || KeyFile::seal(&key, &secret, &host, now));
+        put_key(self.objects.bucket(), serde_json::to_vec(&file.await.context("a thread died")??)?).await
+    }
+
+    /// Its objects.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Its name, the same for all who open it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where its streams are cut.
+    #[must_use]
+    pub fn cutter(&self) -> &Cutter {
+        &self.cutter
+    }
+
+    /// The rule behind it.
+    #[must_use]
+    pub fn chunking(&self) -> Chunking {
+        self.chunking
+    }
+
+    /// How it is read and written.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.options.cache
+    }
+
+    /// All key files, and what is in them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn keys(&self) -> anyhow::Result<Vec<(Id, KeyFile)>> {
+        read_keys(self.objects.bucket()).await
+    }
+
+    /// Reads all index objects.
+    ///
+    /// # Errors
+    /// When one cannot be read: without it, blobs would be taken for lost.
+    pub async fn index(&self) -> anyhow::Result<Index> {
+        let names: Vec<Id> = self.objects.list(Class::Index).await?.into_iter().map(|(id, _)| id).collect();
+        self.cache().retain(Class::Index, &names);
+        let mut index = Index::default();
+        let mut files =
+            stream::iter(names).map(|id| async move { self.index_file(&id).await }).buffer_unordered(AT_ONCE);
+        while let Some(file) = files.try_next().await? {
+            for pack in file.packs {
+                index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob));
+            }
+        }
+        let settled = tokio::task::spawn_blocking(move || {
+            index.settle();
+            index
+        });
+        settled.await.context("a thread died")
+    }
+
+    /// One index object.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn index_file(&self, id: &Id) -> anyhow::Result<IndexFile> {
+        let (this, id) = (self.clone(), *id);
+        let cached = tokio::task::spawn_blocking(move || {
+            let sealed = this.cache().get(Class::Index, &id)?;
+            let json = this.objects.open(Class::Index, &id, sealed).ok();
+            if json.is_none() {
+                this.cache().forget(Class::Index, &id);
+            }
+            json
+        });
+        let json = match cached.await.context("a thread died")? {
+            Some(json) => json,
+            None => {
+                let sealed = self.objects.raw(Class::Index, &id).await?;
+                let this = self.clone();
+                let opening = tokio::task::spawn_blocking(move || {
+                    let json = this.objects.open(Class::Index, &id, sealed.clone())?;
+                    this.cache().put(Class::Index, &id, &sealed);
+                    Ok::<_, Damaged>(json)
+                });
+                opening.await.context("a thread died")??
+            }
+        };
+        let parsing = tokio::task::spawn_blocking(move || serde_json::from_slice(&json));
+        let read = parsing.await.context("a thread died")?;
+        Ok(read.map_err(|error| Damaged { class: Class::Index, id, why: error.to_string() })?)
+    }
+
+    /// All snapshots, the oldest first, and what cannot be read of them.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn snapshots(&self) -> anyhow::Result<(Vec<(Id, Snapshot)>, Vec<Damaged>)> {
+        let names: Vec<Id> = self.objects.list(Class::Snapshot).await?.into_iter().map(|(id, _)| id).collect();
+        let mut loading = stream::iter(names)
+            .map(|id| async move { (id, Snapshot::load(&self.objects, &id).await) })
+            .buffer_unordered(AT_ONCE);
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        while let Some((id, loaded)) = loading.next().await {
+            match loaded {
+                Ok(snapshot) => found.push((id, snapshot)),
+                // Forgotten by another between the listing and the reading.
+                Err(error) if objects::is_missing(&error) => {}
+                Err(error) => match error.downcast::<Damaged>() {
+                    Ok(wrong) => damaged.push(wrong),
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        found.sort_by(|(one, first), (other, second)| (first.time, one).cmp(&(second.time, other)));
+        Ok((found, damaged))
+    }
+}
+
+async fn put_key(bucket: &Arc<dyn Bucket>, file: Vec<u8>) -> anyhow::Result<Id> {
+    let id = Id::of(&file);
+    let name = Class::Key.key(&id);
+    bucket.put(&name, file.into(), Put::Replace).await.with_context(|| format!("store {name}"))?;
+    Ok(id)
+}
+
+async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)>> {
+    let mut keys = Vec::new();
+    for (id, _) in objects::list(bucket, Class::Key).await? {
+        let name = Class::Key.key(&id);
+        let file = objects::whole(bucket, &name).await.with_context(|| format!("read {name}"))?;
+        // One that cannot be read does not keep the others from opening the repository.
+        match serde_json::from_slice(&file) {
+            Ok(file) => keys.push((id, file)),
+            Err(error) => tracing::warn!(key = name, %error, "a key file cannot be read"),
+        }
+    }
+    Ok(keys)
+}
+
+async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8]) -> anyhow::Result<Key> {
+    let keys = read_keys(bucket).await?;
+    ensure!(!keys.is_empty(), "the repository in {} has no key file", bucket.describe());
+    for (_, file) in keys {
+        let secret = password.to_vec();
+        let opening = tokio::task::spawn_blocking(move || file.open(&secret));
+        if let Some(key) = opening.await.context("a thread died")?? {
+            return Ok(key);
+        }
+    }
+    bail!("the password opens none of the repository's keys in {}", bucket.describe())
+}

@@ -1,0 +1,99 @@
+//! Key files: the repository's own key, sealed with one made of a password. A repository may have several.
+use anyhow::{Context as _, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::crypto::Key;
+
+/// What a new key file asks of who tries passwords: 2^16 × 8 × 128 bytes are 64 MiB of memory, about a fifth of a second.
+const LOG_N: u8 = 16;
+/// More memory than this is never spent on a key file, whoever wrote it: 4 GiB.
+const MOST_MEMORY: u64 = 4 << 30;
+
+/// `keys/ID` of a repository; the format is restic's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyFile {
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// Who made it.
+    #[serde(default)]
+    pub username: String,
+    /// Where.
+    #[serde(default)]
+    pub hostname: String,
+    kdf: String,
+    #[serde(rename = "N")]
+    n: u64,
+    r: u32,
+    p: u32,
+    salt: String,
+    data: String,
+}
+
+impl KeyFile {
+    /// Seals `key` with a password. It takes a moment and 64 MiB.
+    ///
+    /// # Errors
+    /// When the operating system has no random numbers.
+    pub fn seal(key: &Key, password: &[u8], host: &str, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        let mut salt = [0; 64];
+        getrandom::fill(&mut salt)?;
+        let (n, r, p) = (1 << LOG_N, 8, 1);
+        let sealed = stretch(password, &salt, n, r, p)?.seal(&key.to_json())?;
+        Ok(Self {
+            created: now,
+            username: "rusuban".into(),
+            hostname: host.into(),
+            kdf: "scrypt".into(),
+            n,
+            r,
+            p,
+            salt: BASE64_STANDARD.encode(salt),
+            data: BASE64_STANDARD.encode(sealed),
+        })
+    }
+
+    /// The repository's key; `None` when the password is another.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn open(&self, password: &[u8]) -> anyhow::Result<Option<Key>> {
+        ensure!(self.kdf == "scrypt", "its key is made by `{}`, which is not known here", self.kdf);
+        let salt = BASE64_STANDARD.decode(&self.salt).context("its salt")?;
+        let sealed = BASE64_STANDARD.decode(&self.data).context("its data")?;
+        let made = stretch(password, &salt, self.n, self.r, self.p)?;
+        made.open(&sealed).ok().map(|json| Key::from_json(&json)).transpose()
+    }
+}
+
+fn stretch(password: &[u8], salt: &[u8], n: u64, r: u32, p: u32) -> anyhow::Result<Key> {
+    ensure!(n.is_power_of_two() && n > 1, "N = {n} is no power of two");
+    let memory = u64::from(r).checked_mul(128).and_then(|block| block.checked_mul(n));
+    ensure!(
+        memory.is_some_and(|memory| memory <= MOST_MEMORY),
+        "it asks for more than 4 GiB of memory to try one password (N = {n}, r = {r})"
+    );
+    ensure!(p <= 64, "it asks for p = {p} rounds to try one password");
+    // A power of two below 2^64.
+    let parameters = scrypt::Params::new(n.trailing_zeros() as u8, r, p).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let mut made = [0; 64];
+    scrypt::scrypt(password, salt, &parameters, &mut made).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(Key::from_bytes(&made))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_password_opens_a_key_file() {
+        let key = Key::random().unwrap();
+        let file = KeyFile::seal(&key, b"right", "host", DateTime::UNIX_EPOCH).unwrap();
+        let file: KeyFile = serde_json::from_slice(&serde_json::to_vec(&file).unwrap()).unwrap();
+        assert_eq!(file.open(b"right").unwrap().unwrap().to_json(), key.to_json());
+        assert!(file.open(b"wrong").unwrap().is_none());
+        let greedy = KeyFile { n: 1 << 40, ..file };
+        assert!(greedy.open(b"right").unwrap_err().to_string().contains("memory"));
+    }
+}

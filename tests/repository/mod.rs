@@ -1,0 +1,3 @@
+//! Repositories in the restic format, judged by stock `restic`.
+mod backup;
+mod support;
