@@ -6,24 +6,20 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::{
-        fd::AsRawFd,
-        unix::{ffi::OsStrExt, fs::FileExt},
-    },
-    path::PathBuf,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
 };
 
 use anyhow::{Context, bail, ensure};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 use tar::EntryType;
 use tokio_util::sync::CancellationToken;
 
 use super::untar::{Member, Reader, safe_parts};
-use crate::tree::cancelled_error;
+use crate::tree::{Dress, cancelled_error};
 
 /// Warnings that are kept; the rest is counted.
 const WARNINGS: usize = 100;
@@ -184,43 +180,18 @@ impl Unpacking<'_> {
         self.dress_entry(at, name, member, true)
     }
 
-    /// Owner, mode, extended attributes and times, in this order: a new owner clears set-uid bits and capabilities.
     fn dress_open(&mut self, file: impl AsFd, member: &Member) -> anyhow::Result<()> {
-        let owned = self.is_root
-            && self.or_warn(member, "owner", rustix::fs::fchown(&file, Some(uid(member)), Some(gid(member))));
-        rustix::fs::fchmod(&file, self.mode(member, owned)).context("set its mode")?;
-        for (key, value) in &member.xattrs {
-            let set = rustix::fs::fsetxattr(&file, key.as_slice(), value, XattrFlags::empty());
-            self.or_warn(member, &format!("extended attribute {}", key.escape_ascii()), set);
-        }
-        rustix::fs::futimens(&file, &times(member)).context("set its time")?;
-        Ok(())
+        let mut warnings = Vec::new();
+        let dressed = dress(member).open(file, &mut |warning| warnings.push(warning));
+        warnings.iter().for_each(|warning| self.warn(member, warning));
+        dressed
     }
 
-    /// The same for what is not opened: a symlink, a pipe, a device.
     fn dress_entry(&mut self, at: BorrowedFd<'_>, name: &OsStr, member: &Member, has_mode: bool) -> anyhow::Result<()> {
-        let itself = AtFlags::SYMLINK_NOFOLLOW;
-        let owned = self.is_root && {
-            let set = rustix::fs::chownat(at, name, Some(uid(member)), Some(gid(member)), itself);
-            self.or_warn(member, "owner", set)
-        };
-        if has_mode {
-            // Made by us a moment ago in a folder that only we may enter: it is no symlink.
-            rustix::fs::chmodat(at, name, self.mode(member, owned), AtFlags::empty()).context("set its mode")?;
-        }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", at.as_raw_fd())).join(name);
-        for (key, value) in &member.xattrs {
-            let set = rustix::fs::lsetxattr(&path, key.as_slice(), value, XattrFlags::empty());
-            self.or_warn(member, &format!("extended attribute {}", key.escape_ascii()), set);
-        }
-        rustix::fs::utimensat(at, name, &times(member), itself).context("set its time")?;
-        Ok(())
-    }
-
-    fn mode(&self, member: &Member, owned: bool) -> Mode {
-        // A program that runs with its owner's rights must not run with ours.
-        let bits = if owned { member.mode } else { member.mode & 0o1777 };
-        Mode::from_raw_mode(bits)
+        let mut warnings = Vec::new();
+        let dressed = dress(member).entry(at, name, has_mode, &mut |warning| warnings.push(warning));
+        warnings.iter().for_each(|warning| self.warn(member, warning));
+        dressed
     }
 
     fn end(mut self) -> anyhow::Result<Unpacked> {
@@ -242,12 +213,6 @@ impl Unpacking<'_> {
         Ok(self.done)
     }
 
-    fn or_warn(&mut self, member: &Member, what: &str, done: rustix::io::Result<()>) -> bool {
-        let Err(error) = done else { return true };
-        self.warn(member, &format!("its {what} could not be restored: {}", io::Error::from(error)));
-        false
-    }
-
     fn warn(&mut self, member: &Member, text: &str) {
         if self.done.warnings.len() < WARNINGS {
             self.done.warnings.push(format!("{}: {text}", member.parts.join(&b'/').escape_ascii()));
@@ -257,15 +222,7 @@ impl Unpacking<'_> {
     }
 }
 
-fn uid(member: &Member) -> Uid {
-    Uid::from_raw(member.uid)
-}
-
-fn gid(member: &Member) -> Gid {
-    Gid::from_raw(member.gid)
-}
-
-fn times(member: &Member) -> Timestamps {
-    let time = Timespec { tv_sec: member.mtime.0, tv_nsec: member.mtime.1.into() };
-    Timestamps { last_access: time, last_modification: time }
+fn dress(member: &Member) -> Dress {
+    let &Member { uid, gid, mode, mtime, .. } = member;
+    Dress { uid, gid, mode, mtime, xattrs: member.xattrs.clone() }
 }

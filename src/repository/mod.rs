@@ -22,6 +22,7 @@ mod objects;
 mod open;
 mod pack;
 mod password;
+mod restore;
 mod saver;
 mod snapshot;
 
@@ -37,5 +38,6 @@ pub use objects::{Class, Damaged, Objects, is_missing};
 pub use open::{Chunking, Options, Repository, Unlock};
 pub use pack::{Blob, BlobKind, Building, Pack, header_length, read_header};
 pub use password::KeyFile;
+pub use restore::{Restored, Wish};
 pub use saver::{Intake, Saved, Saver, Stored, Tools};
 pub use snapshot::{Facts, Snapshot, SourceFacts, Summary};

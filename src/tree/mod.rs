@@ -3,9 +3,11 @@
 //! Folders are opened one below the other and never followed through a symlink, so a tree that changes under our hands
 //! cannot lead us out of it. What changes while it is read is told as a warning; what cannot be read is an error.
 pub(crate) mod attributes;
+mod dress;
 mod exclude;
 pub(crate) mod live;
 mod notes;
+mod place;
 mod walk;
 
 use std::{
@@ -15,8 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use dress::Dress;
 pub use exclude::Excludes;
 pub use notes::{Listener, Notes};
+pub use place::Place;
 pub use walk::{Came, Found, Visitor, open_file, walk};
 
 /// What is read.

@@ -1,3 +1,4 @@
 //! Repositories in the restic format, judged by stock `restic`.
 mod backup;
+mod restore;
 mod support;

@@ -8,7 +8,9 @@ use std::{
 use rusuban::{
     bucket::{Bucket, folder::Folder},
     clock::Clock,
-    repository::{Backup, Cache, Chunking, Id, Options, Repository, Setting, Snapshot, Unlock, chunker::Rule},
+    repository::{
+        Backup, Cache, Chunking, Id, Options, Repository, Restored, Setting, Snapshot, Unlock, Wish, chunker::Rule,
+    },
     tree::{Listener, Tree},
 };
 use tokio_util::sync::CancellationToken;
@@ -97,6 +99,28 @@ impl Place {
                 Err(error)
             }
         }
+    }
+
+    /// Restores what was at `path` to `to`.
+    pub(super) async fn restore(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        path: &Path,
+        change: impl FnOnce(Wish) -> Wish,
+    ) -> anyhow::Result<Restored> {
+        let index = Arc::new(repository.index().await.unwrap());
+        let node = repository.at(&index, snapshot, path).await.unwrap().expect("it is in the backup");
+        let wish = change(Wish {
+            to: self.path("back"),
+            replace: false,
+            dry_run: false,
+            only: None,
+            id: "1".into(),
+            is_database: false,
+        });
+        let listener = Arc::clone(&self.told) as Arc<dyn Listener>;
+        repository.restore(&index, node, wish, listener, self.cancelled.clone()).await
     }
 
     pub(super) fn restic(&self) -> Restic {

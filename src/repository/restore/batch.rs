@@ -1,0 +1,168 @@
+//! Files that are restored together: each blob is fetched once, neighbours in one go, several packs at a time.
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use rustix::fd::OwnedFd;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{Id, Repository, blobs::open_blob, index::Place, pack::Blob},
+    Shared, fatal,
+    file::{FilePlan, Finished},
+};
+use crate::tree::{Dress, Listener, cancelled_error};
+
+/// So many bytes, files or folders are planned before they are done.
+const BYTES: u64 = 64 << 20;
+const FILES: usize = 2048;
+const FOLDERS: usize = 128;
+/// Blobs so near to each other are fetched in one go, up to so many bytes.
+const GAP: u32 = 64 << 10;
+const RANGE: u32 = 4 << 20;
+
+/// Where a blob belongs: a file, and where in it.
+type Wanted = Vec<(Arc<FilePlan>, u64)>;
+
+/// What is done at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    wanted: HashMap<(Id, u32), (Blob, Wanted)>,
+    bytes: u64,
+    places: usize,
+    /// Folders whose content is complete when the batch is done: they get their times then.
+    pub(super) folders: Vec<(Arc<OwnedFd>, Dress, PathBuf)>,
+}
+
+/// Neighbours in a pack.
+struct Range {
+    pack: Id,
+    begin: u32,
+    end: u32,
+    blobs: Vec<(Blob, Wanted)>,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, place: Place, plan: &Arc<FilePlan>, offset: u64) {
+        let Place { pack, blob } = place;
+        self.bytes += u64::from(blob.length);
+        self.places += 1;
+        let (_, wanted) = self.wanted.entry((pack, blob.offset)).or_insert_with(|| (blob, Vec::new()));
+        wanted.push((Arc::clone(plan), offset));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= BYTES || self.places >= FILES || self.folders.len() >= FOLDERS
+    }
+
+    pub(super) async fn execute(
+        self,
+        repository: &Repository,
+        shared: &Arc<Shared>,
+        listener: &Arc<dyn Listener>,
+        cancelled: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let options = repository.options();
+        let at_once = options.connections.max(options.threads);
+        stream::iter(ranges(self.wanted))
+            .map(|range| fetch(repository, range, shared, listener, cancelled))
+            .buffer_unordered(at_once)
+            .try_collect::<()>()
+            .await?;
+        let (folders, shared) = (self.folders, Arc::clone(shared));
+        let dressing = tokio::task::spawn_blocking(move || {
+            for (folder, dress, path) in folders {
+                if let Err(error) = dress.open(&*folder, &mut |why| shared.warn(&path, &why)) {
+                    shared.fail(&path, &format!("{error:#}"));
+                }
+            }
+        });
+        dressing.await.context("a thread died")
+    }
+}
+
+fn ranges(wanted: HashMap<(Id, u32), (Blob, Wanted)>) -> Vec<Range> {
+    let mut all: Vec<_> = wanted.into_iter().collect();
+    all.sort_unstable_by_key(|(place, _)| *place);
+    let mut ranges: Vec<Range> = Vec::new();
+    for ((pack, begin), (blob, wanted)) in all {
+        let end = begin.saturating_add(blob.length);
+        match ranges.last_mut() {
+            Some(last) if last.pack == pack && begin - last.end.min(begin) <= GAP && end - last.begin <= RANGE => {
+                last.end = last.end.max(end);
+                last.blobs.push((blob, wanted));
+            }
+            _ => ranges.push(Range { pack, begin, end, blobs: vec![(blob, wanted)] }),
+        }
+    }
+    ranges
+}
+
+async fn fetch(
+    repository: &Repository,
+    range: Range,
+    shared: &Arc<Shared>,
+    listener: &Arc<dyn Listener>,
+    cancelled: &CancellationToken,
+) -> anyhow::Result<()> {
+    if cancelled.is_cancelled() {
+        return Err(cancelled_error().into());
+    }
+    let Range { pack, begin, end, blobs } = range;
+    let fetched = tokio::select! {
+        fetched = repository.part(&pack, u64::from(begin)..u64::from(end)) => fetched,
+        () = cancelled.cancelled() => return Err(cancelled_error().into()),
+    };
+    let mut bytes = match fetched {
+        Ok(bytes) => bytes,
+        // It breaks off somewhere in this range: each blob by itself tells which are whole.
+        Err(error) if blobs.len() > 1 => {
+            fatal(error)?;
+            for (blob, wanted) in blobs {
+                let (begin, end) = (blob.offset, blob.offset.saturating_add(blob.length));
+                let alone = Range { pack, begin, end, blobs: vec![(blob, wanted)] };
+                Box::pin(fetch(repository, alone, shared, listener, cancelled)).await?;
+            }
+            return Ok(());
+        }
+        Err(error) => {
+            let why = fatal(error)?;
+            for (plan, _) in blobs.into_iter().flat_map(|(_, wanted)| wanted) {
+                plan.fail(&why);
+                told(shared, &plan, plan.done(shared));
+            }
+            return Ok(());
+        }
+    };
+    let (key, shared, listener) = (repository.objects().key().clone(), Arc::clone(shared), Arc::clone(listener));
+    let writing = tokio::task::spawn_blocking(move || {
+        for (blob, wanted) in blobs {
+            let at = (blob.offset - begin) as usize;
+            let opened = open_blob(&key, &Place { pack, blob }, &mut bytes[at..at + blob.length as usize]);
+            for (plan, offset) in wanted {
+                match &opened {
+                    Ok(content) => match plan.write(content, offset) {
+                        Ok(()) => {
+                            shared.with(|restored| {
+                                restored.bytes += content.len() as u64;
+                                listener.progress(restored.bytes, None);
+                            });
+                        }
+                        Err(error) => plan.fail(&fatal(error)?),
+                    },
+                    Err(damaged) => plan.fail(&damaged.to_string()),
+                }
+                told(&shared, &plan, plan.done(&shared));
+            }
+        }
+        Ok(())
+    });
+    writing.await.context("a thread died")?
+}
+
+/// Tells what became of a file.
+pub(super) fn told(shared: &Shared, plan: &FilePlan, finished: Finished) {
+    if let Finished::Failed(why) = finished {
+        shared.fail(&plan.path, &why);
+    }
+}
