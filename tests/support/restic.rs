@@ -4,6 +4,8 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
+
 /// A repository, in the hands of stock `restic`.
 pub(crate) struct Restic {
     repository: PathBuf,
@@ -17,6 +19,10 @@ impl Restic {
 
     /// Runs it; what it printed, or what it said and printed when it failed.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        self.bytes(arguments).map(|printed| String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    fn bytes(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
         let output = Command::new("restic")
             .args(["--no-cache", "-r"])
             .arg(&self.repository)
@@ -24,9 +30,16 @@ impl Restic {
             .env("RESTIC_PASSWORD", &self.password)
             .output()
             .expect("restic is installed by dev/test");
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(printed) } else { Err(format!("restic {arguments:?}: {said}\n{printed}")) }
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        Err(format!("restic {arguments:?}: {said}\n{printed}"))
+    }
+
+    /// Runs it and reads the JSON that it printed.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run(arguments).unwrap()).unwrap()
     }
 
     pub(crate) fn init(&self) {
@@ -34,7 +47,41 @@ impl Restic {
     }
 
     pub(crate) fn back_up(&self, path: &Path) {
-        self.run(&["backup", "--quiet", path.to_str().unwrap()]).unwrap();
+        self.back_up_all(&[path], &[]);
+    }
+
+    /// Backs up several paths, with more arguments.
+    pub(crate) fn back_up_all(&self, paths: &[&Path], more: &[&str]) {
+        let mut arguments = vec!["backup", "--quiet"];
+        arguments.extend(more);
+        arguments.extend(paths.iter().map(|path| path.to_str().unwrap()));
+        self.run(&arguments).unwrap();
+    }
+
+    /// Its snapshots, oldest first.
+    pub(crate) fn snapshots(&self) -> Vec<Value> {
+        self.json(&["snapshots", "--json"]).as_array().unwrap().clone()
+    }
+
+    /// The files and folders of a snapshot: path, type, size and more of each.
+    pub(crate) fn ls(&self, snapshot: &str) -> Vec<Value> {
+        let lines = self.run(&["ls", "--json", snapshot]).unwrap();
+        // The first line is the snapshot itself.
+        lines.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What is in a file of a snapshot.
+    pub(crate) fn dump(&self, snapshot: &str, path: &Path) -> Vec<u8> {
+        self.bytes(&["dump", snapshot, path.to_str().unwrap()]).unwrap()
+    }
+
+    pub(crate) fn forget(&self, snapshot: &str) {
+        self.run(&["forget", snapshot]).unwrap();
+    }
+
+    /// Removes everything that no snapshot needs, however little it is.
+    pub(crate) fn prune(&self) {
+        self.run(&["prune", "--max-unused", "0"]).unwrap();
     }
 
     /// Reads all of it again; what is wrong otherwise.

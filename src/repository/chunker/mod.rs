@@ -247,4 +247,13 @@ mod tests {
         let [_, one] = cutters(64 << 10);
         assert_ne!(lengths(&one, &data), lengths(&Cutter::fastcdc(&[8; 32], 64 << 10), &data));
     }
+
+    /// If one of these numbers changes, every repository's next backup stores everything again.
+    #[test]
+    fn cuts_are_the_same_for_ever() {
+        let data = noise(100_000, 9);
+        let [rabin, fastcdc] = cutters(8 << 10);
+        assert_eq!(lengths(&rabin, &data), [27361, 8105, 18733, 9169, 10513, 12954, 13165]);
+        assert_eq!(lengths(&fastcdc, &data), [9512, 12305, 9230, 8554, 8411, 8745, 9897, 9718, 10512, 8981, 4135]);
+    }
 }
