@@ -352,3 +352,8 @@ pub enum Debt {
 /// The number of a debt in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebtId(pub i64);
+/// This host's name.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("database", &["text"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
-    ("repository", &["bucket", "clock", "model", "text", "tree"]),
+    ("repository", &["bucket", "clock", "config", "model", "text", "tree"]),
     ("plain", &["bucket", "clock", "config", "model", "text", "tree"]),
     (
         "kinds",
@@ -31,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "plain",
             "policy",
             "process",
+            "repository",
             "retention",
             "text",
             "tree",
@@ -40,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["clock", "model", "policy"]),
     ("runner", &["bucket", "clock", "config", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
-    ("config", &["bucket", "clock", "http", "job", "kinds", "model", "policy", "schedule"]),
+    ("config", &["bucket", "clock", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
     ("app", &["clock", "config", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
 ];
 

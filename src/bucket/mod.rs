@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 pub mod folder;
 pub mod limited;
 pub mod memory;
+pub mod prefixed;
 pub mod probe;
 pub mod retrying;
 pub mod s3;

@@ -12,11 +12,16 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit, paint, when};
+use super::{
+    Context, Exit, paint,
+    snapshots::{self, Listed},
+    when,
+};
 use crate::{
     bucket::Bucket,
     config::{Config, settings::LOCAL},
@@ -28,14 +33,17 @@ use crate::{
 /// Which backups.
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// The job's name; its file need not be there
-    job: String,
+    /// The job's name; its file need not be there. Or the name of a backup in a repository
+    pub(super) job: String,
     /// The newest backup at that time: a backup's name, `2026-11-21`, "2026-11-21 03:15", `3d` ago [default: the newest]
     #[arg(long, value_name = "WHEN")]
-    at: Option<String>,
+    pub(super) at: Option<String>,
     /// The bucket [default: the job's; else the one that has backups of it]
     #[arg(long, value_name = "NAME")]
-    bucket: Option<String>,
+    pub(super) bucket: Option<String>,
+    /// The repository [default: the job's]
+    #[arg(long, value_name = "NAME", conflicts_with = "bucket")]
+    pub(super) repository: Option<String>,
     /// A file of age keys (AGE-SECRET-KEY-…), for backups that are encrypted
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
@@ -45,42 +53,49 @@ pub(super) struct Which {
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
     #[command(flatten)]
-    which: Which,
+    pub(super) which: Which,
     /// Only this source
     #[arg(long, value_name = "NAME")]
-    source: Option<String>,
+    pub(super) source: Option<String>,
     /// The folder to put sources into, each under its own name [default: where each was read]
     #[arg(long, value_name = "DIR")]
-    to: Option<PathBuf>,
+    pub(super) to: Option<PathBuf>,
     /// Replace what is there; it is kept aside until the new is whole
     #[arg(long)]
-    replace: bool,
+    pub(super) replace: bool,
+    /// Only files and folders that fit this pattern; from a repository
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) only: Vec<String>,
+    /// Only say what would change; from a repository
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
-/// Lists the backups of a job, or of all jobs in all buckets.
-pub(super) async fn list(context: &mut Context<'_>, job: Option<&str>, bucket: Option<&str>) -> anyhow::Result<Exit> {
+/// Lists the backups of a job, or of all jobs in all buckets and repositories.
+pub(super) async fn list(
+    context: &mut Context<'_>,
+    job: Option<&str>,
+    bucket: Option<&str>,
+    repository: Option<&str>,
+) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let job: Option<JobName> = job.map(str::parse).transpose().map_err(anyhow::Error::msg)?;
     let mut found = Vec::new();
     let mut damaged = Vec::new();
-    for (name, bucket) in open_buckets(context, &config, bucket).await? {
-        let jobs = match &job {
-            Some(job) => vec![job.clone()],
-            None => {
-                let folders = bucket.folders("").await.with_context(|| format!("look into the bucket `{name}`"))?;
-                folders.iter().filter_map(|folder| folder.trim_end_matches('/').parse().ok()).collect()
-            }
-        };
-        for job in jobs {
-            let listing = plain::list(&bucket, &job).await.with_context(|| format!("look into the bucket `{name}`"))?;
-            found.extend(listing.backups.into_iter().map(|backup| (name.clone(), backup)));
-            damaged.extend(listing.damaged.into_iter().map(|what| format!("{name}: {what}")));
+    // What is asked of one place is not looked for elsewhere.
+    if repository.is_none() {
+        for (name, bucket) in open_buckets(context, &config, bucket).await? {
+            list_bucket(&name, &bucket, job.as_ref(), &mut found, &mut damaged).await?;
         }
     }
-    found.sort_by(|(_, one), (_, other)| (&one.job, other.at).cmp(&(&other.job, one.at)));
+    if bucket.is_none() {
+        let (snapshots, wrong) = snapshots::list(context, &config, job.as_ref(), repository).await?;
+        found.extend(snapshots.into_iter().map(Line::of_snapshot));
+        damaged.extend(wrong);
+    }
+    found.sort_by(|one, other| (&one.job, other.at).cmp(&(&other.job, one.at)));
     if context.json {
-        let backups: Vec<_> =
-            found.iter().map(|(bucket, backup)| json!({ "bucket": bucket, "backup": backup })).collect();
+        let backups: Vec<_> = found.iter().map(|line| &line.json).collect();
         writeln!(context.out, "{}", serde_json::to_string_pretty(&json!({ "backups": backups, "damaged": damaged }))?)?;
     } else {
         show(context, &found)?;
@@ -95,23 +110,85 @@ pub(super) async fn list(context: &mut Context<'_>, job: Option<&str>, bucket: O
     })
 }
 
-fn show(context: &mut Context<'_>, found: &[(String, Manifest)]) -> anyhow::Result<()> {
+async fn list_bucket(
+    name: &str,
+    bucket: &Arc<dyn Bucket>,
+    job: Option<&JobName>,
+    found: &mut Vec<Line>,
+    damaged: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let what = || format!("look into the bucket `{name}`");
+    let jobs = match job {
+        Some(job) => vec![job.clone()],
+        None => {
+            let folders = bucket.folders("").await.with_context(what)?;
+            folders.iter().filter_map(|folder| folder.trim_end_matches('/').parse().ok()).collect()
+        }
+    };
+    for job in jobs {
+        let listing = plain::list(bucket, &job).await.with_context(what)?;
+        found.extend(listing.backups.iter().map(|backup| Line::of_manifest(name, backup)));
+        damaged.extend(listing.damaged.into_iter().map(|what| format!("{name}: {what}")));
+    }
+    Ok(())
+}
+
+/// A backup in a list, wherever it is.
+struct Line {
+    job: String,
+    at: DateTime<Utc>,
+    cells: [String; 5],
+    json: serde_json::Value,
+}
+
+impl Line {
+    fn of_manifest(bucket: &str, backup: &Manifest) -> Self {
+        let sources: Vec<_> = backup.sources.iter().map(|source| source.name.as_str()).collect();
+        Self {
+            job: backup.job.to_string(),
+            at: backup.at,
+            cells: [
+                backup.id.clone(),
+                sources.join(", "),
+                text::size(backup.plain_bytes()),
+                text::size(backup.stored_bytes()),
+                bucket.to_owned(),
+            ],
+            json: json!({ "bucket": bucket, "backup": backup }),
+        }
+    }
+
+    fn of_snapshot(listed: Listed) -> Self {
+        let Listed { repository, id, snapshot } = listed;
+        let sources: Vec<_> = match &snapshot.rusuban {
+            Some(facts) => facts.sources.iter().map(|source| source.name.clone()).collect(),
+            None => snapshot.paths.clone(),
+        };
+        let (size, added) = match &snapshot.summary {
+            Some(summary) => {
+                (text::size(summary.total_bytes_processed), format!("+{}", text::size(summary.data_added_packed)))
+            }
+            None => Default::default(),
+        };
+        Self {
+            job: snapshot.job().map_or_else(|| format!("({})", snapshot.hostname), |job| job.to_string()),
+            at: snapshot.time.to_utc(),
+            cells: [id.short(), sources.join(", "), size, added, repository.clone()],
+            json: json!({ "repository": repository, "id": id, "snapshot": snapshot }),
+        }
+    }
+}
+
+fn show(context: &mut Context<'_>, found: &[Line]) -> anyhow::Result<()> {
     if found.is_empty() {
         writeln!(context.out, "there are no backups here yet")?;
         return Ok(());
     }
     let now = context.clock.now();
-    let mut table = text::Table::new(["job", "backup", "", "sources", "size", "stored", "bucket"]);
-    for (bucket, backup) in found {
-        table.row([
-            backup.job.to_string(),
-            backup.id.clone(),
-            text::ago(backup.at, now),
-            backup.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
-            text::size(backup.plain_bytes()),
-            text::size(backup.stored_bytes()),
-            bucket.clone(),
-        ]);
+    let mut table = text::Table::new(["job", "backup", "", "sources", "size", "stored", "where"]);
+    for line in found {
+        let [id, sources, size, stored, place] = line.cells.clone();
+        table.row([line.job.clone(), id, text::ago(line.at, now), sources, size, stored, place]);
     }
     write!(context.out, "{table}")?;
     Ok(())
@@ -120,6 +197,12 @@ fn show(context: &mut Context<'_>, found: &[(String, Manifest)]) -> anyhow::Resu
 /// Brings the sources of a backup back.
 pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
+    if let Some(shelf) = snapshots::chosen(context, &config, &arguments.which).await? {
+        return snapshots::restore(context, &config, &shelf, arguments).await;
+    }
+    if arguments.dry_run || !arguments.only.is_empty() {
+        bail!("--only and --dry-run are for backups in a repository");
+    }
     let Some((bucket, manifest)) = find(context, &config, &arguments.which).await? else { return Ok(Exit::Missing) };
     let names: Vec<String> = manifest.sources.iter().map(|source| source.name.clone()).collect();
     if let Some(source) = &arguments.source
@@ -195,6 +278,9 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
 /// Reads all of a backup again.
 pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
+    if let Some(shelf) = snapshots::chosen(context, &config, &which).await? {
+        return snapshots::verify(context, &config, &shelf, &which).await;
+    }
     let Some((bucket, manifest)) = find(context, &config, &which).await? else { return Ok(Exit::Missing) };
     let watch = Watch::new(context, manifest.stored_bytes(), &which)?;
     let began = Instant::now();

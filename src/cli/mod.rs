@@ -20,9 +20,11 @@ mod init;
 mod jobs;
 mod manual;
 mod paint;
+mod repository;
 mod run;
 mod runs;
 mod serve;
+mod snapshots;
 mod when;
 
 const EXIT_STATUS: &str = "\
@@ -147,6 +149,9 @@ enum Command {
         /// Only in this bucket
         #[arg(long, value_name = "NAME")]
         bucket: Option<String>,
+        /// Only in this repository
+        #[arg(long, value_name = "NAME", conflicts_with = "bucket")]
+        repository: Option<String>,
     },
     /// Bring a backup back; nothing that is there is touched without --replace
     Restore(backups::Restore),
@@ -155,6 +160,16 @@ enum Command {
     /// Try out a bucket, or list them
     #[command(subcommand)]
     Bucket(bucket::Command),
+    /// Make, check and prune repositories: deduplicated, encrypted backups in the restic format
+    #[command(subcommand)]
+    Repository(repository::Command),
+    /// Write one file of a backup in a repository to standard output
+    Dump {
+        #[command(flatten)]
+        which: backups::Which,
+        /// The file, as `rusuban ls` shows it
+        path: PathBuf,
+    },
     /// List what jobs can do, or show one kind's example
     Kinds {
         /// The kind
@@ -225,10 +240,14 @@ impl Cli {
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,
             Command::Reload => control::needs_server(context, &Request::Reload).await,
-            Command::Backups { job, bucket } => backups::list(context, job.as_deref(), bucket.as_deref()).await,
+            Command::Backups { job, bucket, repository } => {
+                backups::list(context, job.as_deref(), bucket.as_deref(), repository.as_deref()).await
+            }
             Command::Restore(arguments) => backups::restore(context, arguments).await,
             Command::Verify(which) => backups::verify(context, which).await,
             Command::Bucket(command) => bucket::run(context, command).await,
+            Command::Repository(command) => repository::run(context, command).await,
+            Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
             Command::Kinds { kind } => manual::kinds(context, kind.as_deref()),
             Command::Schema { file } => manual::schema(context, file),
             Command::Completions { shell } => manual::completions(context, shell),

@@ -134,7 +134,11 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
         let help = format!("`rusuban kinds {}` shows an example", entry.name);
         let mut own = read::read(own, entry.parse, &Known { also: &KEYS, top: &top, help: &help }, found);
         let kind = own.value.take()?;
-        let site = Site { job: Some(name.clone()), buckets: settings.buckets.keys().cloned().collect() };
+        let site = Site {
+            job: Some(name.clone()),
+            buckets: settings.buckets.keys().cloned().collect(),
+            repositories: settings.repositories.keys().cloned().collect(),
+        };
         found.extend(own.place(kind.check(&site)));
         secrets = kind.secrets();
         Some(kind)

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName};
+use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName, repository::settings::Shelf};
 
 mod explain;
 mod home;
@@ -136,11 +136,21 @@ impl Config {
                 known.push((self.secrets.0)(source)?);
             }
         }
+        let mut repositories = BTreeMap::new();
+        for (name, repository) in &self.settings.repositories {
+            let Some(bucket) = buckets.get(&repository.bucket) else { continue };
+            let (bucket, caches) = (Arc::clone(bucket), self.settings.data.join("cache"));
+            let shelf = Shelf::new(name, repository.clone(), bucket, self.secrets.clone(), Some(caches));
+            repositories.insert(name.clone(), Arc::new(shelf));
+            // One that cannot be read is told by whoever opens the repository.
+            known.extend(repository.secrets().filter_map(|source| (self.secrets.0)(source).ok()));
+        }
         Ok(Arc::new(Services {
             home: self.home.path().to_owned(),
             spool: self.settings.data.join("spool"),
             store: self.settings.data.join("rusuban.db"),
             buckets,
+            repositories,
             time_zone: self.settings.time_zone,
             http: http::client()?,
             secrets: self.secrets.clone(),
@@ -180,7 +190,13 @@ fn load_settings(
     let mut settings = Settings::new(file, home.path(), environment, &mut problems);
     settings.add_names(table.get_ref());
     found.extend(reading.place(problems));
-    let sources: Vec<_> = settings.buckets.values().flat_map(|bucket| bucket.secrets()).cloned().collect();
+    let sources: Vec<_> = settings
+        .buckets
+        .values()
+        .flat_map(|bucket| bucket.secrets())
+        .chain(settings.repositories.values().flat_map(|repository| repository.secrets()))
+        .cloned()
+        .collect();
     secrets::check(home, environment, &sources, &table, &mut found, |at, message, hint| {
         warnings.push(Mistake::at(&shown, &text, &at, message, Some(hint)));
     });

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     bucket::settings::BucketSettings,
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
+    repository::settings::RepositorySettings,
 };
 
 /// The bucket that is always there.
@@ -35,6 +36,8 @@ pub struct SettingsFile {
     pub data: Option<PathBuf>,
     /// Where backups are kept. A bucket `local`, a folder in the data folder, is there unless it is given here.
     pub bucket: BTreeMap<String, BucketSettings>,
+    /// Deduplicated, encrypted repositories in the restic format.
+    pub repository: BTreeMap<String, RepositorySettings>,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
@@ -72,6 +75,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Buckets by name.
     pub buckets: BTreeMap<String, BucketSettings>,
+    /// Repositories by name.
+    pub repositories: BTreeMap<String, RepositorySettings>,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// Places by class, where the settings say so.
@@ -93,28 +98,41 @@ impl Settings {
         let mut buckets = file.bucket;
         for (name, bucket) in &buckets {
             let key = format!("bucket.{name}");
-            let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-            if name.is_empty() || !fine {
-                problems.push(
-                    Problem::new(&key, format!("`{name}` cannot be a bucket's name"))
-                        .hint("use lower-case letters, digits and hyphens"),
-                );
-            }
+            problems.extend(check_name(&key, name, "bucket"));
             problems.extend(bucket.check(&key));
         }
         buckets.entry(LOCAL.to_owned()).or_insert_with(|| BucketSettings::of_folder(data.join("backups")));
+        let known: Vec<&str> = buckets.keys().map(String::as_str).collect();
+        for (name, repository) in &file.repository {
+            let key = format!("repository.{name}");
+            problems.extend(check_name(&key, name, "repository"));
+            problems.extend(repository.check(&key, &known));
+        }
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
-        Self { time_zone, data, buckets, defaults: file.defaults, limits }
+        Self { time_zone, data, buckets, repositories: file.repository, defaults: file.defaults, limits }
     }
 
-    /// Adds the buckets that are named and wrong, so that jobs which use them are not called wrong for it.
+    /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.
     pub(super) fn add_names(&mut self, table: &DeTable<'_>) {
-        let buckets =
-            table.iter().find(|(key, _)| key.get_ref() == "bucket").and_then(|(_, all)| all.get_ref().as_table());
-        for name in buckets.into_iter().flat_map(|buckets| buckets.keys()) {
-            self.buckets.entry(name.get_ref().to_string()).or_default();
+        let names = |of: &str| -> Vec<String> {
+            let found = table.iter().find(|(key, _)| key.get_ref() == of).and_then(|(_, all)| all.get_ref().as_table());
+            found.into_iter().flat_map(|named| named.keys()).map(|name| name.get_ref().to_string()).collect()
+        };
+        for name in names("bucket") {
+            self.buckets.entry(name).or_default();
+        }
+        for name in names("repository") {
+            self.repositories.entry(name).or_default();
         }
     }
+}
+
+fn check_name(key: &str, name: &str, of: &str) -> Option<Problem> {
+    let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    (name.is_empty() || !fine).then(|| {
+        Problem::new(key, format!("`{name}` cannot be a {of}'s name"))
+            .hint("use lower-case letters, digits and hyphens")
+    })
 }
 
 /// A time zone by its name.

@@ -1,10 +1,13 @@
 //! `backup`: files, folders and SQLite databases into a bucket, read back, and old generations removed.
 mod keys;
+mod plain;
+mod repository;
 mod thin;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -12,18 +15,16 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 
 pub use keys::Backup;
-use keys::{From, Source};
+use keys::Source;
 
 use super::{Cx, Kind, KindEntry, Progress, Site, Summary};
 use crate::{
-    bucket::Bucket,
     config::{mistake::Problem, units::Span},
     database::sqlite,
-    model::{Debt, DebtId},
-    plain::{FileFacts, Manifest, Setting, Single, SourceKind, Watcher, Writer},
+    model::Debt,
     policy::MissedPolicy,
     text,
-    tree::{Listener, Tree},
+    tree::Tree,
 };
 
 /// This kind's line in the table.
@@ -51,136 +52,80 @@ impl Kind for Backup {
     }
 
     fn bucket(&self) -> Option<&str> {
-        Some(&self.bucket)
+        self.repository.is_none().then_some(&self.bucket)
+    }
+
+    fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
+    }
+
+    fn keeps_databases(&self) -> bool {
+        self.source.iter().any(|source| source.sqlite.is_some())
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
-        let bucket = cx.bucket(&self.bucket)?;
         let spool = cx.services.spool.join(format!("backup-{}", cx.run));
         let debt = cx.record.owe(Debt::Remove { path: spool.clone() }).await?;
-        let written = self.write(cx, &bucket, &spool).await;
+        make_private(spool.clone()).await?;
+        let done = match &self.repository {
+            Some(name) => repository::run(self, cx, name, &spool).await,
+            None => plain::run(self, cx, &spool).await,
+        };
         match remove(spool).await {
             Ok(()) => cx.record.paid(debt).await?,
             // It is still owed, and removed at the next start.
             Err(error) => cx.warn(format!("{error:#}")),
         }
-        let manifest = written?;
-        let sizes = format!("{} → {}", text::size(manifest.plain_bytes()), text::size(manifest.stored_bytes()));
-        let count = match manifest.sources.len() {
-            1 => "1 source".to_owned(),
-            count => format!("{count} sources"),
-        };
-        cx.info(format!("kept as {}/{} in {}", manifest.job, manifest.id, bucket.describe()));
-        cx.info(format!("bring it back with: rusuban restore {} --at {} --to FOLDER", manifest.job, manifest.id));
-        let stored = format!("{count}, {sizes}, read back");
-        let thinned = cx.step("old generations", async { Ok(thin::thin(cx, &bucket, &manifest, self.rule()).await) });
-        Ok(format!("{stored}; {}", thinned.await?))
+        done
     }
 }
 
-impl Backup {
-    async fn write(&self, cx: &Cx, bucket: &Arc<dyn Bucket>, spool: &Path) -> anyhow::Result<Manifest> {
-        make_private(spool.to_owned()).await?;
-        let watching = Arc::new(Watching { cx: cx.clone(), bucket: self.bucket.clone(), step: Mutex::default() });
-        let mut writer = Writer::begin(Setting {
-            bucket: Arc::clone(bucket),
-            job: cx.job.clone(),
-            at: cx.clock.now(),
-            options: self.options()?,
-            spool: spool.to_owned(),
-            watcher: Arc::clone(&watching) as Arc<dyn Watcher>,
-            cancelled: cx.cancelled.clone(),
-        })
-        .await?;
-        if let Err(error) = self.write_sources(cx, &mut writer, &watching, spool).await {
-            writer.abandon().await;
-            return Err(error);
-        }
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        cx.step("read back", writer.finish(host, &cx.clock)).await
-    }
-
-    async fn write_sources(
-        &self,
-        cx: &Cx,
-        writer: &mut Writer,
-        watching: &Watching,
-        spool: &Path,
-    ) -> anyhow::Result<()> {
-        for source in &self.source {
-            let name = source.name();
-            watching.begin(&name);
-            let writing = async {
-                match source.from() {
-                    Some(From::Sqlite(path)) => {
-                        write_database(cx, writer, watching, &name, &cx.services.home.join(path), spool).await
-                    }
-                    Some(From::Path(path)) => {
-                        let tree = Tree::at(&cx.services.home.join(path));
-                        write_tree(cx, writer, &name, source, tree).await
-                    }
-                    Some(From::Own) => write_tree(cx, writer, &name, source, own(cx)).await,
-                    None => anyhow::bail!("source `{name}` does not say what it is"),
-                }
-            };
-            cx.step(&name, writing).await.with_context(|| format!("back up {name}"))?;
-        }
-        Ok(())
-    }
-}
-
-async fn write_tree(cx: &Cx, writer: &mut Writer, name: &str, source: &Source, tree: Tree) -> anyhow::Result<()> {
+/// A tree as the source wants it read.
+fn sources_tree(cx: &Cx, source: &Source, tree: Tree) -> anyhow::Result<Tree> {
     let mut own_folders: Vec<PathBuf> =
         cx.services.buckets.values().filter_map(|bucket| bucket.local_folder().map(PathBuf::from)).collect();
     own_folders.push(cx.services.spool.clone());
     own_folders.extend(cx.services.store.parent().map(PathBuf::from));
-    let tree = tree
+    Ok(tree
         .without(source.excludes()?)
         .on_one_file_system(source.one_file_system)
         .even_if_empty(source.allow_empty)
         .skipping(own_folders)
-        .with_databases_open_here(vec![cx.services.store.clone()]);
-    let report = writer.tree(name, tree).await?;
-    cx.info(format!("{name}: {} entries", report.entries));
-    Ok(())
+        .with_databases_open_here(vec![cx.services.store.clone()]))
 }
 
-async fn write_database(
-    cx: &Cx,
-    writer: &mut Writer,
-    watching: &Watching,
-    name: &str,
-    path: &Path,
-    spool: &Path,
-) -> anyhow::Result<()> {
-    let copy = spool.join("source.sqlite");
-    let (from, to, cancelled) = (path.to_owned(), copy.clone(), cx.cancelled.clone());
-    let (record, step) = (Arc::clone(&cx.record), watching.step());
+/// A copy of a database, made while others use it.
+struct Copied {
+    file: PathBuf,
+    rows: BTreeMap<String, u64>,
+}
+
+impl Copied {
+    async fn remove(self) -> anyhow::Result<()> {
+        tokio::fs::remove_file(&self.file).await.with_context(|| format!("remove {}", self.file.display()))
+    }
+}
+
+async fn copy_database(cx: &Cx, step: &str, name: &str, path: &Path, spool: &Path) -> anyhow::Result<Copied> {
+    let file = spool.join("source.sqlite");
+    let (from, to, cancelled) = (path.to_owned(), file.clone(), cx.cancelled.clone());
+    let (record, step) = (Arc::clone(&cx.record), step.to_owned());
     let copying = tokio::task::spawn_blocking(move || {
         let bytes = from.metadata().map_or(0, |found| found.len());
-        let report = sqlite::backup(&from, &to, |done, total| {
+        sqlite::backup(&from, &to, |done, total| {
             // It counts pages; what is shown is bytes.
             let done = bytes / total.max(1) * done;
             record.progress(Progress { step: step.clone(), done, total: Some(bytes) });
             !cancelled.is_cancelled()
-        })?;
-        anyhow::Ok((report, FileFacts::of(&from)?))
+        })
     });
-    let (report, facts) = copying.await.context("the thread that copies died")??;
+    let report = copying.await.context("the thread that copies died")??;
     if report.restarts > 0 {
         cx.info(format!("{name}: begun anew {} times while others wrote to it", report.restarts));
     }
     let rows: u64 = report.rows.values().sum();
     cx.info(format!("{name}: {} in {} tables with {rows} rows, whole", text::size(report.bytes), report.rows.len()));
-    let facts = Single {
-        kind: SourceKind::Sqlite,
-        path: Some(path.display().to_string()),
-        rows: report.rows,
-        file: Some(facts),
-        bytes: None,
-    };
-    writer.file(name, facts, &copy).await?;
-    tokio::fs::remove_file(&copy).await.with_context(|| format!("remove {}", copy.display()))
+    Ok(Copied { file, rows: report.rows })
 }
 
 /// What recovery needs of Rusuban itself: settings, job files and the ledger, so that restored into an empty folder
@@ -219,48 +164,5 @@ async fn remove(folder: PathBuf) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("remove {}", folder.display()))
         }
         _ => Ok(()),
-    }
-}
-
-/// Carries what the writer says to the run's record.
-struct Watching {
-    cx: Cx,
-    bucket: String,
-    step: Mutex<String>,
-}
-
-impl Watching {
-    fn begin(&self, step: &str) {
-        step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn step(&self) -> String {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Listener for Watching {
-    fn info(&self, text: &str) {
-        self.cx.info(text);
-    }
-
-    fn warn(&self, text: &str) {
-        self.cx.warn(text);
-    }
-
-    fn progress(&self, done: u64, total: Option<u64>) {
-        self.cx.record.progress(Progress { step: self.step(), done, total });
-    }
-}
-
-#[async_trait]
-impl Watcher for Watching {
-    async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
-        let (bucket, key, upload) = (self.bucket.clone(), key.to_owned(), upload.to_owned());
-        self.cx.record.owe(Debt::Upload { bucket, key, upload }).await
-    }
-
-    async fn upload_ended(&self, debt: DebtId) -> anyhow::Result<()> {
-        self.cx.record.paid(debt).await
     }
 }

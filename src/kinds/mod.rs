@@ -17,6 +17,7 @@ use crate::{
     config::units::Span,
     model::{Debt, DebtId, JobName, Level, RunId},
     policy::MissedPolicy,
+    repository::settings::Shelf,
 };
 
 /// A job's own part, read from its file and ready to run.
@@ -40,6 +41,16 @@ pub trait Kind: Send + Sync + Debug {
         None
     }
 
+    /// The repository in which it keeps backups, if it keeps any there.
+    fn repository(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether it keeps databases: their repository is made for small changes here and there.
+    fn keeps_databases(&self) -> bool {
+        false
+    }
+
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
     ///
     /// # Errors
@@ -57,6 +68,8 @@ pub struct Site {
     pub job: Option<JobName>,
     /// The buckets' names.
     pub buckets: Vec<String>,
+    /// The repositories' names.
+    pub repositories: Vec<String>,
 }
 
 /// A member of [`KINDS`].
@@ -107,6 +120,8 @@ pub struct Services {
     pub store: PathBuf,
     /// The buckets by name.
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
+    /// The repositories by name.
+    pub repositories: BTreeMap<String, Arc<Shelf>>,
     /// Days and weekdays in backups' names and retention are of this zone.
     pub time_zone: chrono_tz::Tz,
     /// The one HTTP client.
@@ -189,6 +204,18 @@ impl Cx {
             .get(name)
             .cloned()
             .ok_or_else(|| anyhow::anyhow!("no bucket is named `{name}` in rusuban.toml"))
+    }
+
+    /// The repository of that name, not opened yet.
+    ///
+    /// # Errors
+    /// When the settings have none; `check` has said so before.
+    pub fn repository(&self, name: &str) -> anyhow::Result<Arc<Shelf>> {
+        self.services
+            .repositories
+            .get(name)
+            .cloned()
+            .ok_or_else(|| anyhow::anyhow!("no repository is named `{name}` in rusuban.toml"))
     }
 }
 

@@ -312,7 +312,7 @@ async fn put(shared: Arc<Shared>, pack: Pack) -> anyhow::Result<IndexedPack> {
 }
 
 /// Proves that what is stored is what was sent.
-async fn read_back(repository: &Repository, id: &Id) -> anyhow::Result<()> {
+pub(super) async fn read_back(repository: &Repository, id: &Id) -> anyhow::Result<()> {
     let key = Class::Pack.key(id);
     let what = || format!("read back {key}");
     let mut body = repository.objects().bucket().get(&key, None).await.with_context(what)?;

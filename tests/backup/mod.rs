@@ -35,6 +35,7 @@ impl House {
             spool: home.join("data/spool"),
             store: home.join("data/rusuban.db"),
             buckets: [("local".to_owned(), Arc::clone(&bucket))].into(),
+            repositories: [].into(),
             time_zone: of.time_zone,
             http: of.http.clone(),
             secrets: of.secrets.clone(),

@@ -1,6 +1,8 @@
 //! Repositories in the restic format, judged by stock `restic`.
 mod backup;
 mod chunker;
+mod damage;
+mod prune;
 mod restore;
 mod stock;
 mod support;

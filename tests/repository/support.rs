@@ -136,3 +136,17 @@ impl Place {
         self.told.warnings.lock().unwrap().clone()
     }
 }
+
+/// Sizes of all files below a folder.
+pub(super) fn sizes(folder: &Path) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            sizes.extend(self::sizes(&entry.path()));
+        } else {
+            sizes.push(entry.metadata().unwrap().len());
+        }
+    }
+    sizes
+}

@@ -53,6 +53,7 @@ impl House {
             spool: folder.path().to_owned(),
             store: folder.path().join("store"),
             buckets: [].into(),
+            repositories: [].into(),
             time_zone: chrono_tz::UTC,
             http: reqwest::Client::new(),
             secrets: SecretReader(Arc::new(read)),

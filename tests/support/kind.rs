@@ -89,6 +89,7 @@ pub(crate) fn context(
         spool: home.to_owned(),
         store: home.join("store"),
         buckets: buckets.into_iter().collect(),
+        repositories: BTreeMap::new(),
         time_zone: chrono_tz::UTC,
         http: rusuban::http::client().unwrap(),
         secrets: SecretReader(Arc::new(read)),

@@ -29,6 +29,9 @@ pub struct Backup {
     /// Where to: a bucket of rusuban.toml [default: local, a folder in the data folder].
     #[serde(default = "local")]
     pub bucket: String,
+    /// Instead of a bucket: a repository of rusuban.toml, deduplicated and encrypted.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// How many generations of each age stay [default: all of them, for ever].
     #[serde(default)]
     pub keep: Option<Keep>,
@@ -55,7 +58,7 @@ pub struct Encrypt {
 }
 
 /// Compression with zstd.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compression {
     /// From 1, fast, to 19, small [default: 3].
@@ -176,6 +179,31 @@ impl Backup {
             problems.push(Problem::new("bucket", format!("rusuban.toml has no bucket `{}`", self.bucket)).hint(
                 suggest(&self.bucket, &site.buckets.iter().map(String::as_str).collect::<Vec<_>>(), "the buckets are"),
             ));
+        }
+        if let Some(repository) = &self.repository {
+            if !site.repositories.contains(repository) {
+                let known: Vec<&str> = site.repositories.iter().map(String::as_str).collect();
+                let hint = if known.is_empty() {
+                    format!("write `[repository.{repository}]` there, with a `password`")
+                } else {
+                    suggest(repository, &known, "the repositories are")
+                };
+                problems.push(
+                    Problem::new("repository", format!("rusuban.toml has no repository `{repository}`")).hint(hint),
+                );
+            }
+            for (key, set, why) in [
+                ("bucket", self.bucket != local(), "the repository names its bucket itself"),
+                ("encrypt", self.encrypt.is_some(), "a repository is encrypted with its own key"),
+                ("compression", self.compression != Compression::default(), "the repository's `compression` counts"),
+            ] {
+                if set {
+                    problems.push(
+                        Problem::new(key, format!("`{key}` and `repository` do not go together: {why}"))
+                            .hint("remove it"),
+                    );
+                }
+            }
         }
         if self.keep.is_some() && self.rotation.is_some() {
             problems.push(

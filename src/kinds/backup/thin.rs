@@ -1,56 +1,61 @@
-//! After a backup: which generations go, and what others that were cut off have left.
-use std::sync::Arc;
-
-use chrono::TimeDelta;
+//! After a backup: which generations go.
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    bucket::Bucket,
     kinds::Cx,
-    plain::{self, Listing, Manifest, SourceKind},
     retention::{Generation, Rule, decide, suspicion},
 };
 
 /// Data without a manifest that is younger may belong to a backup that is being written elsewhere.
-const LEFTOVER_AGE: TimeDelta = TimeDelta::days(2);
+pub(super) const LEFTOVER_AGE: TimeDelta = TimeDelta::days(2);
 /// Trees smaller than this grow and shrink by large factors all the time.
 const SMALL_TREE: u64 = 1 << 20;
 
-/// Removes what the rule does not keep, and leftovers. The backup is done and whole: what goes wrong here is told, and
-/// does not fail it. Returns what became of the generations, in words.
-pub(super) async fn thin(cx: &Cx, bucket: &Arc<dyn Bucket>, newest: &Manifest, rule: Rule) -> String {
-    let listing = match plain::list(bucket, &cx.job).await {
-        Ok(listing) => listing,
-        Err(error) => {
-            cx.warn(format!("old generations were not looked at: {error:#}"));
-            return "older ones not looked at".to_owned();
-        }
+/// A generation that is there, wherever it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// Its name, for people and for whoever removes it.
+    pub(super) id: String,
+    pub(super) at: DateTime<Utc>,
+    pub(super) host: String,
+    pub(super) parts: Vec<Part>,
+    /// It is whole.
+    pub(super) good: bool,
+}
+
+/// A source of it.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) is_tree: bool,
+    pub(super) bytes: u64,
+}
+
+/// Where generations are stored.
+#[async_trait]
+pub(super) trait Stored: Sync {
+    /// Removes the one of that name.
+    async fn remove(&self, id: &str) -> anyhow::Result<()>;
+}
+
+/// Removes what the rule does not keep, through `stored`. The backup is done and whole: what goes wrong here is told, and
+/// does not fail it. Returns what became of the generations, in words. `kept` is in order of time.
+pub(super) async fn thin(cx: &Cx, kept: &[Kept], newest: &str, rule: Rule, stored: &dyn Stored) -> String {
+    let Some(newest) = kept.iter().find(|kept| kept.id == newest) else {
+        cx.warn("the new backup is not among those that are listed: nothing is removed");
+        return "none removed: look at its log".to_owned();
     };
-    for damaged in &listing.damaged {
-        cx.warn(format!("a backup cannot be read and is left alone: {damaged}"));
-    }
-    remove_leftovers(cx, bucket).await;
-    if let Some(other) = taking_turns(&listing, &newest.host) {
+    if let Some(other) = taking_turns(kept, &newest.host) {
         cx.warn(format!(
             "the hosts `{other}` and `{}` take turns in storing backups of this job: give each its own bucket or prefix, \
              or their generations push each other out",
             newest.host
         ));
     }
-    remove(cx, bucket, &listing, newest, rule).await
-}
-
-/// Another host that stored backups between two of ours. A host that was renamed once does not count.
-fn taking_turns<'a>(listing: &'a Listing, ours: &str) -> Option<&'a str> {
-    let mut before = listing.backups.iter().rev().skip_while(|backup| backup.host == ours);
-    let other = before.next()?.host.as_str();
-    before.take(10).any(|backup| backup.host == ours).then_some(other)
-}
-
-async fn remove(cx: &Cx, bucket: &Arc<dyn Bucket>, listing: &Listing, newest: &Manifest, rule: Rule) -> String {
-    let generations: Vec<Generation> =
-        listing.backups.iter().map(|backup| generation(backup, backup.plain_bytes())).collect();
+    let generations: Vec<Generation> = kept.iter().map(|kept| generation(kept, kept.bytes())).collect();
     let decision = decide(&generations, rule, cx.services.time_zone, cx.clock.now());
-    let refused = decision.refused.or_else(|| suspicious_source(cx, listing, newest));
+    let refused = decision.refused.or_else(|| suspicious_source(cx, kept, newest));
     if let Some(why) = refused {
         cx.warn(format!("{why}. Nothing is removed"));
         return format!("{} kept, none removed: look at its log", generations.len());
@@ -60,8 +65,7 @@ async fn remove(cx: &Cx, bucket: &Arc<dyn Bucket>, listing: &Listing, newest: &M
         if cx.cancelled.is_cancelled() {
             break;
         }
-        let Some(backup) = listing.backups.iter().find(|backup| backup.id == *id) else { continue };
-        match plain::delete(bucket, backup).await {
+        match stored.remove(id).await {
             Ok(()) => {
                 cx.info(format!("removed {id}"));
                 removed += 1;
@@ -79,44 +83,39 @@ async fn remove(cx: &Cx, bucket: &Arc<dyn Bucket>, listing: &Listing, newest: &M
     }
 }
 
-fn generation(backup: &Manifest, bytes: u64) -> Generation {
-    Generation { id: backup.id.clone(), at: backup.at, bytes, good: true }
+impl Kept {
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+}
+
+fn generation(kept: &Kept, bytes: u64) -> Generation {
+    Generation { id: kept.id.clone(), at: kept.at, bytes, good: kept.good }
+}
+
+/// Another host that stored backups between two of ours. A host that was renamed once does not count.
+fn taking_turns<'a>(kept: &'a [Kept], ours: &str) -> Option<&'a str> {
+    let mut before = kept.iter().rev().skip_while(|backup| backup.host == ours);
+    let other = before.next()?.host.as_str();
+    before.take(10).any(|backup| backup.host == ours).then_some(other)
 }
 
 /// One small database that lost its rows does not show in the size of the whole.
-fn suspicious_source(cx: &Cx, listing: &Listing, newest: &Manifest) -> Option<String> {
-    newest.sources.iter().find_map(|source| {
-        let history: Vec<Generation> = listing
-            .backups
+fn suspicious_source(cx: &Cx, kept: &[Kept], newest: &Kept) -> Option<String> {
+    newest.parts.iter().find_map(|part| {
+        let history: Vec<Generation> = kept
             .iter()
             .rev()
             .filter_map(|backup| {
-                let same = backup.sources.iter().find(|same| same.name == source.name && same.kind == source.kind)?;
-                let small = source.kind == SourceKind::Tree && same.plain.bytes < SMALL_TREE;
-                (backup.id == newest.id || !small).then(|| generation(backup, same.plain.bytes))
+                let same = backup.parts.iter().find(|same| same.name == part.name && same.is_tree == part.is_tree)?;
+                let small = part.is_tree && same.bytes < SMALL_TREE;
+                (backup.id == newest.id || !small).then(|| generation(backup, same.bytes))
             })
             .collect();
         let newest_first: Vec<&Generation> = history.iter().collect();
         if newest_first.first()?.id != newest.id {
             return None;
         }
-        suspicion(&newest_first, cx.clock.now()).map(|why| format!("source {}: {why}", source.name))
+        suspicion(&newest_first, cx.clock.now()).map(|why| format!("source {}: {why}", part.name))
     })
-}
-
-async fn remove_leftovers(cx: &Cx, bucket: &Arc<dyn Bucket>) {
-    let leftovers = match plain::leftovers(bucket, &cx.job, cx.clock.now() - LEFTOVER_AGE).await {
-        Ok(leftovers) => leftovers,
-        Err(error) => return cx.warn(format!("leftovers were not looked for: {error:#}")),
-    };
-    for leftover in leftovers {
-        match plain::remove_leftover(bucket, &leftover).await {
-            Ok(()) => cx.info(format!(
-                "removed {} left by a backup that was cut off, {}",
-                crate::text::size(leftover.bytes),
-                leftover.id
-            )),
-            Err(error) => cx.warn(format!("{error:#}")),
-        }
-    }
 }

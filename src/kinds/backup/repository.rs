@@ -1,0 +1,186 @@
+//! A backup in a repository: deduplicated and encrypted, in the restic format.
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use async_trait::async_trait;
+
+use super::{
+    Backup, copy_database,
+    keys::From,
+    own, sources_tree,
+    thin::{self, Kept, Part},
+};
+use crate::{
+    kinds::{Cx, Progress, Summary},
+    repository::{self, Class, Id, Repository, Setting, Single, Snapshot},
+    text,
+    tree::{Listener, Tree},
+};
+
+/// Another's lock, a prune's for example, is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> anyhow::Result<Summary> {
+    let shelf = cx.repository(name)?;
+    let repository = shelf.open().await?;
+    let (id, snapshot) = write(backup, cx, &repository, spool).await?;
+    let summary = snapshot.summary.clone().unwrap_or_default();
+    cx.info(format!("kept as snapshot {} in {}", id.short(), shelf.describe()));
+    cx.info(format!("bring it back with: rusuban restore {} --at {} --to FOLDER", cx.job, id.short()));
+    let stored = format!(
+        "{}, {} in {}, {} new → {}, read back",
+        text::count(snapshot.rusuban.as_ref().map_or(0, |facts| facts.sources.len()), "source"),
+        text::size(summary.total_bytes_processed),
+        text::count(usize::try_from(summary.total_files_processed).unwrap_or(usize::MAX), "file"),
+        text::size(summary.data_added),
+        text::size(summary.data_added_packed),
+    );
+    let thinned = cx.step("old generations", async { Ok(thin_out(backup, cx, &repository, &id).await) });
+    Ok(format!("{stored}; {}", thinned.await?))
+}
+
+async fn write(backup: &Backup, cx: &Cx, repository: &Repository, spool: &Path) -> anyhow::Result<(Id, Snapshot)> {
+    let listening = Arc::new(Listening { cx: cx.clone(), step: Mutex::default(), shown: AtomicU64::new(0) });
+    let setting = Setting {
+        job: cx.job.clone(),
+        run: Some(cx.run),
+        host: crate::model::host_name(),
+        tags: Vec::new(),
+        spool: spool.to_owned(),
+        listener: Arc::clone(&listening) as Arc<dyn Listener>,
+        cancelled: cx.cancelled.clone(),
+        patience: PATIENCE,
+    };
+    let begun = cx.step("open", repository::Backup::begin(repository.clone(), setting, &cx.clock));
+    let mut writer = begun.await?;
+    if let Err(error) = write_sources(backup, cx, &mut writer, &listening, spool).await {
+        writer.abandon().await;
+        return Err(error);
+    }
+    cx.step("store", writer.finish(&cx.clock)).await
+}
+
+async fn write_sources(
+    backup: &Backup,
+    cx: &Cx,
+    writer: &mut repository::Backup,
+    listening: &Listening,
+    spool: &Path,
+) -> anyhow::Result<()> {
+    for source in &backup.source {
+        let name = source.name();
+        listening.begin(&name);
+        let writing = async {
+            let tree = match source.from() {
+                Some(From::Sqlite(path)) => {
+                    let path = cx.services.home.join(path);
+                    let copied = copy_database(cx, &listening.step(), &name, &path, spool).await?;
+                    let copy = copied.file.clone();
+                    let open = move || std::fs::File::open(&copy).with_context(|| format!("open {}", copy.display()));
+                    let file = tokio::task::spawn_blocking(open).await.context("a thread died")??;
+                    let single = Single { kind: "sqlite".into(), path: Some(path), rows: copied.rows.clone() };
+                    writer.stream(&name, single, file).await?;
+                    return copied.remove().await;
+                }
+                Some(From::Path(path)) => Tree::at(&cx.services.home.join(path)),
+                Some(From::Own) => own(cx),
+                None => anyhow::bail!("source `{name}` does not say what it is"),
+            };
+            writer.note_excludes(&source.exclude);
+            let report = writer.tree(&name, sources_tree(cx, source, tree)?).await?;
+            cx.info(format!("{name}: {} entries, {}", report.entries, text::size(report.bytes)));
+            Ok(())
+        };
+        cx.step(&name, writing).await.with_context(|| format!("back up {name}"))?;
+    }
+    Ok(())
+}
+
+async fn thin_out(backup: &Backup, cx: &Cx, repository: &Repository, newest: &Id) -> String {
+    let (snapshots, damaged) = match repository.snapshots().await {
+        Ok(found) => found,
+        Err(error) => {
+            cx.warn(format!("old generations were not looked at: {error:#}"));
+            return "older ones not looked at".to_owned();
+        }
+    };
+    for damaged in &damaged {
+        cx.warn(format!("a backup cannot be read and is left alone: {damaged}"));
+    }
+    let kept: Vec<Kept> = snapshots
+        .iter()
+        .filter(|(_, snapshot)| snapshot.job().as_ref() == Some(&cx.job))
+        .map(|(id, snapshot)| kept(id, snapshot))
+        .collect();
+    thin::thin(cx, &kept, &newest.to_string(), backup.rule(), repository).await
+}
+
+#[async_trait]
+impl thin::Stored for Repository {
+    async fn remove(&self, id: &str) -> anyhow::Result<()> {
+        let id: Id = id.parse().map_err(anyhow::Error::msg)?;
+        self.objects().remove(Class::Snapshot, &id).await
+    }
+}
+
+fn kept(id: &Id, snapshot: &Snapshot) -> Kept {
+    let sources = snapshot.rusuban.iter().flat_map(|facts| &facts.sources);
+    let parts =
+        sources.map(|source| Part { name: source.name.clone(), is_tree: source.kind == "path", bytes: source.bytes });
+    Kept {
+        id: id.to_string(),
+        at: snapshot.time.to_utc(),
+        host: snapshot.hostname.clone(),
+        parts: parts.collect(),
+        good: !snapshot.rusuban.as_ref().is_some_and(|facts| facts.partial),
+    }
+}
+
+/// Carries what the backup says to the run's record.
+struct Listening {
+    cx: Cx,
+    step: Mutex<String>,
+    shown: AtomicU64,
+}
+
+impl Listening {
+    /// So many bytes are read between two reports.
+    const REPORT: u64 = 1 << 20;
+
+    fn begin(&self, step: &str) {
+        step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shown.store(0, Ordering::Relaxed);
+    }
+
+    fn step(&self) -> String {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Listener for Listening {
+    fn info(&self, text: &str) {
+        self.cx.info(text);
+    }
+
+    fn warn(&self, text: &str) {
+        self.cx.warn(text);
+    }
+
+    fn progress(&self, done: u64, total: Option<u64>) {
+        let shown = self.shown.load(Ordering::Relaxed);
+        if done < shown + Self::REPORT {
+            return;
+        }
+        // Another thread that was quicker has told more.
+        if self.shown.compare_exchange(shown, done, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.cx.record.progress(Progress { step: self.step(), done, total });
+        }
+    }
+}
