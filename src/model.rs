@@ -162,6 +162,8 @@ pub enum Missed {
     TooOld,
     /// The job was paused by hand, and un-paused later.
     Paused,
+    /// The next one was due before it was looked at, and runs of the job may not overlap.
+    Overtaken,
 }
 
 impl fmt::Display for Missed {
@@ -170,6 +172,7 @@ impl fmt::Display for Missed {
             Self::Away => "nobody was there at that time",
             Self::TooOld => "found too late, beyond the job's missed_window",
             Self::Paused => "the job was paused at that time",
+            Self::Overtaken => "the next one was due at the same moment",
         })
     }
 }

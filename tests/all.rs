@@ -14,6 +14,7 @@ mod plain;
 mod process;
 mod repository;
 mod runner;
+mod schedule;
 mod sqlite;
 mod store;
 mod support;

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{Clock, LONGEST_SLEEP},
     job::Job,
-    model::{JobName, Outcome, Run, RunId, Trigger},
+    model::{JobName, Missed, Outcome, Run, RunId, Trigger},
+    policy::Overlap,
     runner::{Admission, Runner},
     store::{Settled, Settlement, Store, Verdict},
 };
@@ -100,6 +101,7 @@ impl Scheduler {
         let cursors = self.store.cursors().await?;
         let mut changes = Changes::default();
         let mut anchors = Vec::new();
+        let mut wrong = Vec::new();
         {
             let mut entries = self.lock();
             let mut old = std::mem::take(&mut entries.jobs);
@@ -120,6 +122,9 @@ impl Scheduler {
                     None => None,
                 };
                 let cursor = goes_on.filter(|cursor| *cursor < now + WRONG_CLOCK);
+                if goes_on.is_some() && cursor.is_none() {
+                    wrong.push(job.name.clone());
+                }
                 if cursor.is_none() && has_slots(&job) {
                     anchors.push(Settlement { job: job.name.clone(), slots: Vec::new(), cursor: now });
                 }
@@ -139,6 +144,7 @@ impl Scheduler {
         for names in [&mut changes.added, &mut changes.changed, &mut changes.removed] {
             names.sort();
         }
+        self.store.anchor(wrong, now).await?;
         self.store.settle(anchors).await?;
         self.changed.notify_one();
         Ok(changes)
@@ -245,6 +251,7 @@ impl Scheduler {
     /// Settles all that is due, then starts it.
     async fn look(&self) -> anyhow::Result<()> {
         let now = self.clock.now();
+        self.leave_wrong_clock(now).await?;
         let (settlements, jobs) = self.plan_due(now);
         if settlements.is_empty() {
             return Ok(());
@@ -274,6 +281,23 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Anchors jobs anew whose cursor was moved by a clock that was far ahead and has been set back.
+    async fn leave_wrong_clock(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let mut wrong = Vec::new();
+        {
+            let mut entries = self.lock();
+            let entries = &mut *entries;
+            for (name, entry) in entries.jobs.iter_mut().filter(|(_, entry)| entry.cursor >= now + WRONG_CLOCK) {
+                entry.cursor = now;
+                if has_slots(&entry.job) {
+                    entries.agenda.push(Reverse((now, name.clone())));
+                }
+                wrong.push(name.clone());
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { self.store.anchor(wrong, now).await }
     }
 
     /// Plans every job whose time has come; puts it on the agenda again.
@@ -306,11 +330,12 @@ impl Scheduler {
                 entry.was_paused = None;
                 continue;
             }
-            let slots = plan.slots.iter().map(|slot| Settled {
+            let newest = plan.slots.len() - 1;
+            let slots = plan.slots.iter().enumerate().map(|(index, slot)| Settled {
                 due: slot.due,
                 last: slot.last,
                 count: slot.count,
-                verdict: self.verdict(&entry.job, slot),
+                verdict: self.verdict(&entry.job, slot, index == newest),
             });
             settlements.push(Settlement { job: name.clone(), slots: slots.collect(), cursor: plan.cursor });
             plans.push((name, plan));
@@ -318,11 +343,15 @@ impl Scheduler {
         (settlements, plans)
     }
 
-    fn verdict(&self, job: &Job, slot: &plan::Planned) -> Verdict {
+    fn verdict(&self, job: &Job, slot: &plan::Planned, is_newest: bool) -> Verdict {
         match slot.what {
             What::Missed(reason) => Verdict::Miss(reason),
             // Made up for one after the other, behind what runs.
             What::CatchUp => Verdict::Run(Trigger::CatchUp(slot.due)),
+            // Several that are due at the same moment: where runs may not overlap, the newest stands for them.
+            What::OnTime if !is_newest && matches!(job.policies.overlap, Overlap::Skip | Overlap::CancelPrevious) => {
+                Verdict::Miss(Missed::Overtaken)
+            }
             What::OnTime => match self.runner.admit(job) {
                 Admission::Start | Admission::Queue | Admission::CancelPrevious(_) => {
                     Verdict::Run(Trigger::Schedule(slot.due))

@@ -15,7 +15,7 @@ use crate::{
 /// A slot found within this time of its start is on time: the loop looks once a second, and a busy machine is not away.
 pub const ON_TIME: TimeDelta = TimeDelta::seconds(10);
 
-/// Of a long gap, so many of the newest slots get a row each; all older ones share one.
+/// Of a long gap, so many of the newest slots get a row each; all older ones share one for each reason.
 pub const ROWS: usize = 100;
 
 /// What the planner is asked about.
@@ -76,17 +76,18 @@ pub enum What {
 #[must_use]
 pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
     let mut recent: VecDeque<DateTime<Utc>> = VecDeque::with_capacity(2);
-    let mut older: Option<Planned> = None;
+    let mut older: Vec<Planned> = Vec::new();
     let rows = match question.missed {
         MissedPolicy::All(most) => ROWS.max(usize::try_from(most.get()).unwrap_or(ROWS)),
         _ => ROWS,
     };
+    // The first slot that is still to come: when it starts, and when it is due.
     let mut next = None;
     let mut slots = question.schedule.slots_after(question.cursor).peekable();
     while let Some(due) = slots.next() {
         let start = start(question, due, slots.peek().copied());
         if start > now {
-            next = Some(start);
+            next = Some((start, due));
             break;
         }
         recent.push_back(due);
@@ -94,24 +95,30 @@ pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
             && let Some(due) = recent.pop_front()
         {
             let what = What::Missed(reason(question, due, now));
-            let row = older.get_or_insert(Planned { due, last: due, count: 0, what });
-            row.last = due;
-            row.count += 1;
+            match older.last_mut() {
+                Some(row) if row.what == what => (row.last, row.count) = (due, row.count + 1),
+                _ => older.push(Planned { due, last: due, count: 1, what }),
+            }
         }
     }
     let cursor = recent.back().copied().unwrap_or(question.cursor);
-    let on_time = recent.back().is_some_and(|newest| now - start(question, *newest, next) <= ON_TIME)
-        && question.paused_since.is_none_or(|since| recent.back().is_some_and(|newest| *newest < since));
+    // The newest ones that nobody was away for; each starts before the one behind it is due.
+    let mut following = next.map(|(_, due)| due);
+    let in_time = |due: &&DateTime<Utc>| {
+        let late = now - start(question, **due, following.replace(**due));
+        late <= ON_TIME && question.paused_since.is_none_or(|since| **due < since)
+    };
+    let late = recent.iter().rev().take_while(in_time).count();
+    let gone_by = recent.len() - late;
     // How many of the newest that went by are made up for. One that comes on time stands for those before it.
     let made_up = match question.missed {
         MissedPolicy::Skip => 0,
-        MissedPolicy::Latest => usize::from(!on_time),
+        MissedPolicy::Latest => usize::from(late == 0),
         MissedPolicy::All(most) => usize::try_from(most.get()).unwrap_or(usize::MAX),
     };
-    let gone_by = recent.len() - usize::from(on_time);
     let oldest = oldest_made_up(question, now);
     let slots = recent.iter().enumerate().map(|(index, due)| {
-        let what = if index == gone_by {
+        let what = if index >= gone_by {
             What::OnTime
         } else if gone_by - index <= made_up && *due >= oldest {
             What::CatchUp
@@ -120,7 +127,7 @@ pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
         };
         Planned { due: *due, last: *due, count: 1, what }
     });
-    Plan { slots: older.into_iter().chain(slots).collect(), cursor, next }
+    Plan { slots: older.into_iter().chain(slots).collect(), cursor, next: next.map(|(start, _)| start) }
 }
 
 fn oldest_made_up(question: &Question<'_>, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -227,6 +234,39 @@ mod tests {
     }
 
     #[test]
+    fn several_that_are_found_a_little_late_are_on_time_all_of_them() {
+        let found = ends("@every 1s", Latest, "2026-11-20T20:30:00Z", "2026-11-20T20:30:03Z", None);
+        assert_eq!(found.iter().map(|slot| slot.1).collect::<Vec<_>>(), [OnTime; 3]);
+        let found = ends("@every 4s", Skip, "2026-11-20T20:30:00Z", "2026-11-20T20:30:20Z", None);
+        let expected = [Went(Missed::Away), Went(Missed::Away), OnTime, OnTime, OnTime];
+        assert_eq!(found.iter().map(|slot| slot.1).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn slots_that_share_a_row_share_their_reason() {
+        let job = "photos".parse().unwrap();
+        let schedule = Schedule::parse("* * * * *", chrono_tz::UTC, &job).unwrap();
+        let question = Question {
+            job: &job,
+            schedule: &schedule,
+            jitter: Duration::ZERO,
+            missed: Latest,
+            window: Duration::from_secs(6 * 3600),
+            cursor: at("2026-11-20T00:00:00Z"),
+            paused_since: Some(at("2026-11-20T21:00:30Z")),
+        };
+        let plan = plan(&question, at("2026-11-21T00:00:30Z"));
+        let shared: Vec<_> =
+            plan.slots.iter().filter(|slot| slot.count > 1).map(|slot| (slot.count, slot.what)).collect();
+        let expected = [
+            (18 * 60, Went(Missed::TooOld)),
+            (3 * 60, Went(Missed::Away)),
+            (3 * 60 - ROWS as u64, Went(Missed::Paused)),
+        ];
+        assert_eq!(shared, expected);
+    }
+
+    #[test]
     fn one_that_comes_on_time_stands_for_those_before_it() {
         assert_eq!(
             ends("0 * * * *", Latest, "2026-11-20T20:30:00Z", "2026-11-20T22:00:05Z", None),
@@ -244,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_year_of_missed_seconds_is_a_hundred_and_one_rows_that_count_every_one() {
+    fn a_year_of_missed_seconds_is_a_hundred_and_two_rows_that_count_every_one() {
         let job = "photos".parse().unwrap();
         let schedule = Schedule::parse("@every 10s", chrono_tz::UTC, &job).unwrap();
         let question = Question {
@@ -257,7 +297,8 @@ mod tests {
             paused_since: None,
         };
         let plan = plan(&question, at("2026-11-20T00:00:05Z"));
-        assert_eq!(plan.slots.len(), ROWS + 1);
+        // One for those beyond the window, one for those within it, and the newest hundred.
+        assert_eq!(plan.slots.len(), ROWS + 2);
         assert_eq!(plan.slots.iter().map(|slot| slot.count).sum::<u64>(), 365 * 8640);
         assert_eq!(plan.slots.last().unwrap().what, OnTime);
     }

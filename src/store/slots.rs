@@ -101,6 +101,24 @@ impl Store {
         Ok(runs)
     }
 
+    /// Takes back cursors that a clock which was far ahead has moved. Slots that were settled then stay settled.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn anchor(&self, jobs: Vec<JobName>, cursor: DateTime<Utc>) -> anyhow::Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.write(WhenFull::Hold, move |connection| {
+            let mut set = connection.prepare_cached("UPDATE jobs SET cursor = ?2 WHERE name = ?1")?;
+            for job in &jobs {
+                set.execute((job.as_str(), cursor.timestamp_millis()))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Notes that a job is paused from now on, or no longer.
     ///
     /// # Errors

@@ -28,8 +28,13 @@ impl Store {
                 if doomed.is_empty() {
                     break;
                 }
-                gone += doomed.len();
+                let runs = doomed.len();
                 self.write(WhenFull::Hold, move |connection| remove(connection, &doomed)).await?;
+                // What is only held back is still there to be read: the same runs would be found for ever.
+                if self.trouble().is_some() {
+                    return Ok(gone);
+                }
+                gone += runs;
             }
             let name = job.clone();
             self.write(WhenFull::Hold, move |connection| {

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
@@ -128,6 +128,7 @@ struct Desk {
 
 impl Desk {
     fn work(&mut self, inbox: &mpsc::Receiver<Order>) {
+        let mut tried = Instant::now();
         loop {
             let first = if self.held.is_empty() {
                 inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
@@ -139,11 +140,20 @@ impl Desk {
                     let batch: Vec<Order> = std::iter::once(first).chain(inbox.try_iter().take(MOST_AT_ONCE)).collect();
                     if self.held.is_empty() {
                         self.write(batch);
+                        tried = Instant::now();
                     } else {
                         self.hold(batch, None);
+                        // Orders that keep coming must not keep what is held from being written.
+                        if tried.elapsed() >= TRY_AGAIN {
+                            self.write_held();
+                            tried = Instant::now();
+                        }
                     }
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.write_held(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.write_held();
+                    tried = Instant::now();
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     self.write_held();
                     return;

@@ -1,5 +1,6 @@
 //! Runs from outside: whatever happens to them, they end in the ledger, and nothing is left behind.
 mod admission;
+mod clock;
 mod crash;
 mod hooks;
 mod log;

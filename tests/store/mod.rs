@@ -1,15 +1,13 @@
 //! The ledger on real disks: full, killed, large, of an older form, of a newer one, and no ledger at all.
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+mod disk;
+mod killed;
+
+use std::{fs, path::Path};
 
 use chrono::{TimeZone as _, Utc};
 use rusuban::{
     clock::Clock,
-    model::{Debt, JobName, Level, Line, Outcome, RunId, RunState, Trigger},
+    model::{JobName, Outcome, RunId, RunState, Trigger},
     policy::History,
     store::{RunFilter, Settled, Settlement, Store, Verdict},
 };
@@ -20,62 +18,6 @@ fn job(name: &str) -> JobName {
 
 fn all() -> RunFilter {
     RunFilter { job: None, before: None, limit: 1000 }
-}
-
-/// A small disk of its own, unmounted at the end.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new(size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test mounts a small disk, which needs root");
-        Self(folder)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-#[tokio::test]
-async fn on_a_full_disk_runs_go_on_and_the_ledger_tells_later_what_it_could_not_write() {
-    let disk = Disk::new("8m");
-    let store = Store::open(&disk.0.path().join("ledger.db"), Clock::system()).await.unwrap();
-    let before = store.queue_run(&job("before"), Trigger::Manual).await.unwrap();
-    let filler = disk.0.path().join("filler");
-    // The disk is full twice: first the ballast helps, then nothing does.
-    let mut held = Vec::new();
-    for round in 0..40 {
-        let _ = fs::write(&filler, vec![1; 8 << 20]);
-        let text = "x".repeat(200_000);
-        let line = Line { number: round + 1, at: Clock::system().now(), level: Level::Output, text };
-        store.add_lines(before.id, vec![line]).await.unwrap();
-        held.push(store.queue_run(&job("during"), Trigger::Manual).await.unwrap().id);
-        if store.trouble().is_some() && held.len() > 35 {
-            break;
-        }
-    }
-    let trouble = store.trouble().expect("the disk is full");
-    assert!(trouble.contains("make room on its disk"), "{trouble}");
-    // A debt that cannot be written down is told: its deed must not be done.
-    store.owe(before.id, &job("before"), &Debt::Remove { path: "/tmp/x".into() }).await.unwrap_err();
-    fs::remove_file(&filler).unwrap();
-    let began = Instant::now();
-    while store.trouble().is_some() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", store.trouble());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let written: Vec<RunId> = store.runs(all()).await.unwrap().iter().map(|run| run.id).collect();
-    assert!(held.iter().all(|run| written.contains(run)), "every run that was queued is in the ledger");
-    let notes = store.notes(Utc.timestamp_opt(0, 0).unwrap()).await.unwrap();
-    assert!(notes.iter().any(|(_, note)| note.contains("the disk was full from")), "{notes:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,130 @@
+//! The scheduler's loop under a clock that is set, and beside pauses.
+use chrono::{DateTime, TimeDelta, Utc};
+use rusuban::{
+    model::{JobName, SlotEnd},
+    schedule::Schedule,
+    scheduler::Scheduler,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+fn at(text: &str) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+}
+
+/// A loop with one job, at work.
+struct Loop {
+    scheduler: Arc<Scheduler>,
+    store: Store,
+    clock: Clock,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    name: JobName,
+    _house: House,
+}
+
+impl Loop {
+    async fn start(line: &str, now: &str, missed: MissedPolicy, overlap: Overlap) -> Self {
+        let house = House::new();
+        let clock = Clock::simulated(at(now));
+        let store = Store::in_memory(clock.clone()).unwrap();
+        let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&house.services), Limits::default());
+        let scheduler = Arc::new(Scheduler::new(store.clone(), runner, clock.clone()));
+        let mut job = job("photos", Does::kind(|_| async { Ok("done".into()) }));
+        job.schedule = Some(Schedule::parse(line, chrono_tz::UTC, &job.name).unwrap());
+        (job.policies.missed, job.policies.overlap, job.source) = (missed, overlap, line.into());
+        let name = job.name.clone();
+        scheduler.reload(vec![Arc::new(job)]).await.unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
+            async move { scheduler.run(stop).await }
+        });
+        Self { scheduler, store, clock, stop, task, name, _house: house }
+    }
+
+    /// Long enough for the loop to look at the clock.
+    async fn look(&self) {
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+    }
+
+    async fn slots(&self) -> Vec<(DateTime<Utc>, u64, SlotEnd)> {
+        let mut slots = self.store.slots(&self.name, 1000).await.unwrap();
+        slots.reverse();
+        slots.into_iter().map(|slot| (slot.due, slot.count, slot.end)).collect()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_ended_before_the_slot_does_not_cost_the_slot() {
+    let house = Loop::start("0 4 * * *", "2026-11-21T03:59:50Z", MissedPolicy::Skip, Overlap::Skip).await;
+    house.scheduler.pause(&house.name).await.unwrap();
+    house.look().await;
+    house.scheduler.resume(&house.name).await.unwrap();
+    house.look().await;
+    house.clock.step(TimeDelta::seconds(10));
+    house.look().await;
+    let slots = house.slots().await;
+    assert!(matches!(slots.as_slice(), [(_, 1, SlotEnd::Run(_))]), "{slots:?}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_went_a_month_ahead_and_back_does_not_stop_the_schedule() {
+    let house = Loop::start("* * * * *", "2026-11-21T12:00:50Z", MissedPolicy::Latest, Overlap::Skip).await;
+    house.look().await;
+    house.clock.step(TimeDelta::days(30));
+    house.look().await;
+    house.clock.step(TimeDelta::days(-30));
+    house.look().await;
+    let before = house.slots().await.len();
+    for _ in 0..3 {
+        house.clock.step(TimeDelta::seconds(60));
+        house.look().await;
+    }
+    let after = house.slots().await;
+    assert!(after.len() >= before + 2, "it waits until the clock is there again: {before}, {}", after.len());
+    // And so does the ledger: what falls into a downtime now is not lost.
+    let cursor = house.store.cursors().await.unwrap()[&house.name].at.unwrap();
+    assert!(cursor < at("2026-11-22T00:00:00Z"), "{cursor}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_for_a_few_hours_runs_nothing_twice() {
+    let house = Loop::start("0 * * * *", "2026-11-21T11:59:59Z", MissedPolicy::Latest, Overlap::Skip).await;
+    house.look().await;
+    house.look().await;
+    house.clock.step(TimeDelta::hours(-3));
+    house.look().await;
+    for _ in 0..4 {
+        house.clock.step(TimeDelta::hours(1));
+        house.look().await;
+    }
+    let due: Vec<String> = house.slots().await.iter().map(|(due, ..)| due.format("%H:%M").to_string()).collect();
+    assert_eq!(due, ["12:00", "13:00"]);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_that_are_due_at_one_moment_run_where_they_may_and_are_told_where_not() {
+    for (overlap, runs) in [(Overlap::Queue, 6), (Overlap::Skip, 1)] {
+        let house = Loop::start("@every 1s", "2026-11-21T11:59:59Z", MissedPolicy::Skip, overlap).await;
+        house.look().await;
+        let before = house.slots().await.len();
+        house.clock.step(TimeDelta::seconds(6));
+        house.look().await;
+        let found = house.slots().await;
+        let ran = found[before..].iter().filter(|(.., end)| matches!(end, SlotEnd::Run(_))).count();
+        assert!(ran >= runs && found.len() >= before + 6, "{overlap:?}: {found:?}");
+        let told = found.iter().any(|(.., end)| matches!(end, SlotEnd::Missed(rusuban::model::Missed::Overtaken)));
+        assert_eq!(told, overlap == Overlap::Skip);
+        house.end().await;
+    }
+}

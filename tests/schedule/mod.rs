@@ -1,0 +1,5 @@
+//! The schedule's contract (`docs/schedules.md`), against an oracle that knows neither cron nor croner: it walks a year
+//! minute by minute.
+mod oracle;
+mod slots;
+mod year;
