@@ -18,3 +18,4 @@ mod schedule;
 mod sqlite;
 mod store;
 mod support;
+mod through_s3;

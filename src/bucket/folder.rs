@@ -4,12 +4,15 @@ use std::{
     io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use tokio::sync::mpsc;
 
 use super::{Body, Bucket, BucketError, Object, Put, Result, Upload};
@@ -46,18 +49,49 @@ impl Folder {
         }
     }
 
+    /// Whether there is a place for the bucket. A bucket on a disk that is not mounted is not an empty one.
+    fn is_mounted(&self) -> Result<()> {
+        // Without these files nothing is known of mounts.
+        let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        if let Some(disk) = not_mounted(&text("/etc/fstab"), &text("/proc/self/mountinfo"), &self.root) {
+            return Err(BucketError::Other(format!(
+                "the disk at {} is not mounted, and {} belongs on it: mount it (`mount {}`), or remove its line in /etc/fstab",
+                disk.display(),
+                self.root.display(),
+                disk.display()
+            )));
+        }
+        let above = self.root.parent().unwrap_or(Path::new("/"));
+        if self.root.is_dir() || above.as_os_str().is_empty() || above.is_dir() {
+            return Ok(());
+        }
+        Err(BucketError::Other(format!(
+            "the folder {} is not there; is its disk mounted? Make it if it is meant to be new",
+            above.display()
+        )))
+    }
+
+    /// What was read at `path`; of a disk that is not mounted, that rather than that nothing was found.
+    fn at<T>(&self, path: &Path, read: std::io::Result<T>) -> Result<T> {
+        read.map_err(|error| match error.kind() {
+            // A file where a key has a folder: nothing can be there.
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                self.is_mounted().err().unwrap_or_else(|| BucketError::NotFound(format!("{}: {error}", path.display())))
+            }
+            _ => explain(&error, path),
+        })
+    }
+
+    /// What a prefix of keys can stand for: a folder below the root.
+    fn prefix(&self, prefix: &str) -> Option<PathBuf> {
+        let whole = prefix.strip_suffix('/').unwrap_or(prefix);
+        if whole.is_empty() && prefix.is_empty() { Some(self.root.clone()) } else { self.path(whole).ok() }
+    }
+
     /// Makes the folders above a file, and brings their names to the disk.
     fn make_parents(&self, path: &Path) -> Result<()> {
         let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else { return Ok(()) };
-        if parent == self.root || !self.root.is_dir() {
-            let above = self.root.parent().unwrap_or(Path::new("/"));
-            if !above.as_os_str().is_empty() && !above.is_dir() {
-                return Err(BucketError::Other(format!(
-                    "the folder {} is not there; is its disk mounted? Make it if it is meant to be new",
-                    above.display()
-                )));
-            }
-        }
+        self.is_mounted()?;
         fs::create_dir_all(parent).map_err(|error| explain(&error, parent))?;
         let mut made = parent;
         while let Some(above) = made.parent() {
@@ -69,6 +103,68 @@ impl Folder {
         }
         Ok(())
     }
+
+    /// A file to be written that will become the object at `path`.
+    fn begin(&self, path: &Path) -> Result<Unfinished> {
+        self.is_mounted()?;
+        let mut tries = 0;
+        loop {
+            let begun = self.make_parents(path).and_then(|()| Unfinished::beside(path, &self.root));
+            match begun {
+                // Somebody who removed the folder's last object removed the folder that we were about to write to.
+                Err(BucketError::NotFound(_)) if tries < 100 => tries += 1,
+                begun => return begun,
+            }
+        }
+    }
+}
+
+impl Folder {
+    /// Removes a file, or finds that it is not there.
+    fn remove(&self, path: &Path) -> Result<()> {
+        match self.at(path, fs::remove_file(path)) {
+            Ok(()) => {
+                // The folder may be gone too, by somebody who removed its last object.
+                match path.parent().map_or(Ok(()), sync_folder) {
+                    Err(BucketError::NotFound(_)) => {}
+                    synced => synced?,
+                }
+            }
+            Err(BucketError::NotFound(_)) => {}
+            // A folder is no object.
+            Err(_) if path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        remove_empty(path, &self.root);
+        Ok(())
+    }
+}
+
+/// Removes folders that have become empty: they are no part of any key.
+fn remove_empty(path: &Path, root: &Path) {
+    let mut parent = path.parent();
+    while let Some(folder) = parent.filter(|folder| *folder != root && folder.starts_with(root)) {
+        if fs::remove_dir(folder).is_err() {
+            return;
+        }
+        parent = folder.parent();
+    }
+}
+
+/// The mount point above `root` that `/etc/fstab` has and the kernel has not.
+fn not_mounted(fstab: &str, mounts: &str, root: &Path) -> Option<PathBuf> {
+    // Spaces and the like are written as three octal digits.
+    let path = |field: &str| {
+        PathBuf::from(field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
+    };
+    let mounted: Vec<PathBuf> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(path).collect();
+    fstab
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .filter(|place| place.starts_with('/') && *place != "/")
+        .map(path)
+        .find(|place| root.starts_with(place) && !mounted.contains(place))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -100,15 +196,17 @@ fn object(key: String, metadata: &fs::Metadata) -> Object {
 struct Unfinished {
     file: fs::File,
     path: PathBuf,
+    root: PathBuf,
 }
 
 impl Unfinished {
-    fn beside(path: &Path) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let unique = format!("{UNFINISHED}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let beside = path.with_file_name(unique);
-        let file = fs::File::create(&beside).map_err(|error| explain(&error, &beside))?;
-        Ok(Self { file, path: beside })
+    fn beside(path: &Path, root: &Path) -> Result<Self> {
+        // Several machines may write to one folder.
+        let mut unique = [0; 8];
+        getrandom::fill(&mut unique).map_err(|error| BucketError::Other(error.to_string()))?;
+        let beside = path.with_file_name(format!("{UNFINISHED}{:016x}", u64::from_ne_bytes(unique)));
+        let file = fs::File::create_new(&beside).map_err(|error| explain(&error, &beside))?;
+        Ok(Self { file, path: beside, root: root.to_owned() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -118,18 +216,29 @@ impl Unfinished {
     fn finish(self, path: &Path, put: Put) -> Result<()> {
         self.file.sync_all().map_err(|error| explain(&error, &self.path))?;
         match put {
-            Put::Replace => fs::rename(&self.path, path).map_err(|error| explain(&error, path))?,
-            // A second name fails where one is there already, whoever was first.
-            Put::IfAbsent => fs::hard_link(&self.path, path).map_err(|error| explain(&error, path))?,
+            Put::Replace => fs::rename(&self.path, path),
+            Put::IfAbsent => rename_to_nothing(&self.path, path),
         }
+        .map_err(|error| explain(&error, path))?;
         path.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+/// Renames unless something is there, whoever was first.
+fn rename_to_nothing(from: &Path, to: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems that do not know it may know a second name for a file, which fails where there is one already.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(from, to),
+        renamed => Ok(renamed?),
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // After a rename there is nothing left to remove.
-        let _ = fs::remove_file(&self.path);
+        if fs::remove_file(&self.path).is_ok() {
+            remove_empty(&self.path, &self.root);
+        }
     }
 }
 
@@ -146,8 +255,7 @@ impl Bucket for Folder {
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         let (bucket, path) = (self.clone(), self.path(key)?);
         blocking(move || {
-            bucket.make_parents(&path)?;
-            let mut file = Unfinished::beside(&path)?;
+            let mut file = bucket.begin(&path)?;
             file.write(&body)?;
             file.finish(&path, put)
         })
@@ -157,8 +265,7 @@ impl Bucket for Folder {
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         let (bucket, path) = (self.clone(), self.path(key)?);
         blocking(move || {
-            bucket.make_parents(&path)?;
-            let file = Unfinished::beside(&path)?;
+            let file = bucket.begin(&path)?;
             Ok(Box::new(FolderUpload { path, file: Some(file) }) as Box<dyn Upload>)
         })
         .await
@@ -169,19 +276,18 @@ impl Bucket for Folder {
         if !upload.starts_with(UNFINISHED) || upload.contains('/') {
             return Err(BucketError::Other(format!("`{upload}` is no upload of this bucket")));
         }
-        let path = path.with_file_name(upload);
-        blocking(move || match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(explain(&error, &path)),
-            _ => Ok(()),
-        })
-        .await
+        let (bucket, path) = (self.clone(), path.with_file_name(upload));
+        blocking(move || bucket.remove(&path)).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Body> {
-        let path = self.path(key)?;
+        let (bucket, path) = (self.clone(), self.path(key)?);
         let opened = path.clone();
         let mut file = blocking(move || {
-            let mut file = fs::File::open(&path).map_err(|error| explain(&error, &path))?;
+            let mut file = bucket.at(&path, fs::File::open(&path))?;
+            if !file.metadata().map_err(|error| explain(&error, &path))?.is_file() {
+                return Err(BucketError::NotFound(path.display().to_string()));
+            }
             if let Some(range) = &range {
                 file.seek(SeekFrom::Start(range.start)).map_err(|error| explain(&error, &path))?;
             }
@@ -211,22 +317,29 @@ impl Bucket for Folder {
     }
 
     async fn head(&self, key: &str) -> Result<Object> {
-        let (path, key) = (self.path(key)?, key.to_owned());
+        let (bucket, path, key) = (self.clone(), self.path(key)?, key.to_owned());
         blocking(move || {
-            let metadata = fs::metadata(&path).map_err(|error| explain(&error, &path))?;
+            let metadata = bucket.at(&path, fs::metadata(&path))?;
             if metadata.is_file() { Ok(object(key, &metadata)) } else { Err(BucketError::NotFound(key)) }
         })
         .await
     }
 
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object>>> {
-        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        let (bucket, prefix) = (self.clone(), prefix.to_owned());
         let found = blocking(move || {
+            bucket.is_mounted()?;
             let mut found = Vec::new();
             // Only the folder that the prefix names can hold matches.
             let top = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
-            walk(&root, top, &mut found)?;
-            found.retain(|object| object.key.starts_with(&prefix));
+            if let Some(folder) = bucket.prefix(top) {
+                walk(&folder, top, &mut |object| {
+                    if object.key.starts_with(&prefix) {
+                        found.push(object);
+                    }
+                    true
+                })?;
+            }
             found.sort_by(|one, other| one.key.cmp(&other.key));
             Ok(found)
         })
@@ -235,11 +348,14 @@ impl Bucket for Folder {
     }
 
     async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
-        let folder = self.root.join(prefix);
+        let (bucket, prefix) = (self.clone(), prefix.to_owned());
         blocking(move || {
+            bucket.is_mounted()?;
             let mut found = Vec::new();
+            let Some(folder) = bucket.prefix(&prefix) else { return Ok(found) };
             for (name, kind) in entries(&folder)? {
-                if kind.is_dir() {
+                // A folder without objects is no part of any key.
+                if kind.is_dir() && !walk(&folder.join(&name), "", &mut |_| false)? {
                     found.push(format!("{name}/"));
                 }
             }
@@ -250,29 +366,14 @@ impl Bucket for Folder {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let (root, path) = (self.root.clone(), self.path(key)?);
-        blocking(move || {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(explain(&error, &path)),
-                _ => {}
-            }
-            // A folder that is empty now is no part of any key.
-            let mut parent = path.parent();
-            while let Some(folder) = parent.filter(|folder| *folder != root && folder.starts_with(&root)) {
-                if fs::remove_dir(folder).is_err() {
-                    break;
-                }
-                parent = folder.parent();
-            }
-            Ok(())
-        })
-        .await
+        let (bucket, path) = (self.clone(), self.path(key)?);
+        blocking(move || bucket.remove(&path)).await
     }
 }
 
 fn entries(folder: &Path) -> Result<Vec<(String, fs::FileType)>> {
     let listing = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         listing => listing.map_err(|error| explain(&error, folder))?,
     };
     let mut found = Vec::new();
@@ -288,21 +389,25 @@ fn entries(folder: &Path) -> Result<Vec<(String, fs::FileType)>> {
     Ok(found)
 }
 
-fn walk(root: &Path, prefix: &str, found: &mut Vec<Object>) -> Result<()> {
-    for (name, kind) in entries(&root.join(prefix))? {
-        let key = format!("{prefix}{name}");
+/// Calls `each` for the objects below `folder`, whose keys begin with `prefix`, until it returns false; then that.
+fn walk(folder: &Path, prefix: &str, each: &mut impl FnMut(Object) -> bool) -> Result<bool> {
+    for (name, kind) in entries(folder)? {
+        let (path, key) = (folder.join(&name), format!("{prefix}{name}"));
         if kind.is_dir() {
-            walk(root, &format!("{key}/"), found)?;
+            if !walk(&path, &format!("{key}/"), each)? {
+                return Ok(false);
+            }
         } else if kind.is_file() {
-            match fs::metadata(root.join(&key)) {
-                Ok(metadata) => found.push(object(key, &metadata)),
+            match fs::metadata(&path) {
+                Ok(metadata) if !each(object(key, &metadata)) => return Ok(false),
+                Ok(_) => {}
                 // Deleted while we looked.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(explain(&error, &root.join(&key))),
+                Err(error) => return Err(explain(&error, &path)),
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 struct FolderUpload {
@@ -346,5 +451,28 @@ impl Upload for FolderUpload {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_should_be_mounted_and_is_not_is_known_by_fstab() {
+        let fstab = "# static\nUUID=1 / ext4 defaults 0 1\nUUID=2 none swap sw 0 0\n/dev/sdb1 /mnt/nas ext4 noauto 0 2\n\
+                     /dev/sdc1\t/mnt/my\\040disk\text4\tdefaults\t0\t2\n";
+        let without = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let with = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 8:17 / /mnt/nas rw - ext4 /dev/sdb1 rw\n\
+                    31 22 8:33 / /mnt/my\\040disk rw - ext4 /dev/sdc1 rw\n";
+        for (root, missing) in [
+            ("/mnt/nas/backups", Some("/mnt/nas")),
+            ("/mnt/my disk", Some("/mnt/my disk")),
+            ("/mnt/nasty", None),
+            ("/srv", None),
+        ] {
+            assert_eq!(not_mounted(fstab, without, Path::new(root)), missing.map(PathBuf::from), "{root}");
+            assert_eq!(not_mounted(fstab, with, Path::new(root)), None, "{root}");
+        }
     }
 }

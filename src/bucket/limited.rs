@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Body, Bucket, BucketError, Object, Put, Result, Upload};
+use super::{Body, Bucket, BucketError, Object, PART, Put, Result, Upload};
 
 /// A bucket with limits.
 #[derive(Clone, Debug)]
@@ -54,7 +54,15 @@ impl Limited {
     }
 }
 
-async fn within<T>(silence: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
+/// The slowest line on which bytes are waited for: a part of an upload shares it with others.
+const SLOWEST: u64 = 32 << 10;
+
+/// How long an operation that sends so many bytes may take.
+pub(super) fn time_to_send(silence: Duration, bytes: usize) -> Duration {
+    silence + Duration::from_secs(bytes as u64 / SLOWEST)
+}
+
+pub(super) async fn within<T>(silence: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(silence, operation).await.unwrap_or_else(|_| {
         Err(BucketError::Unreachable(format!("no answer within {}", crate::text::duration(silence))))
     })
@@ -74,7 +82,7 @@ impl Bucket for Limited {
         if let Some(pace) = &self.up {
             pace.go(body.len()).await;
         }
-        self.patient(self.inner.put(key, body, put)).await
+        within(time_to_send(self.silence, body.len()), self.inner.put(key, body, put)).await
     }
 
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
@@ -114,7 +122,17 @@ impl Bucket for Limited {
     }
 
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object>>> {
-        self.patient(self.inner.list(prefix)).await
+        let listing = self.patient(self.inner.list(prefix)).await?;
+        let silence = self.silence;
+        let listing = futures_util::stream::unfold(Some(listing), move |listing| async move {
+            let mut listing = listing?;
+            // The next page may be tried several times.
+            match within(silence * 8, async { Ok(listing.next().await) }).await {
+                Ok(object) => object.map(|object| (object, Some(listing))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(listing.boxed())
     }
 
     async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
@@ -142,12 +160,12 @@ impl Upload for LimitedUpload {
         if let Some(pace) = &self.pace {
             pace.go(part.len()).await;
         }
-        // A part waits for a place among several: each of them may be slow.
-        within(self.silence * 4, self.inner.part(part)).await
+        // A part waits for a place among several, each of which may be slow and be tried again.
+        within(time_to_send(self.silence, part.len()) * 8, self.inner.part(part)).await
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {
-        within(self.silence * 4, self.inner.finish()).await
+        within(time_to_send(self.silence, PART) * 16, self.inner.finish()).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {

@@ -1,4 +1,7 @@
 //! Tries again what is worth it: with growing waits, and a stream that broke off goes on where it was.
+//!
+//! An object that is replaced while such a stream is read may come back mixed. Backups never replace an object, and compare
+//! what they read with its SHA-256.
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

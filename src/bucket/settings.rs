@@ -135,6 +135,7 @@ impl BucketSettings {
             tries: self.retries.unwrap_or(4).saturating_add(1),
             first_wait: Duration::from_millis(500),
         };
+        let silence = self.timeout.map_or(Duration::from_secs(60), |span| span.0);
         let inner: Arc<dyn Bucket> = match (&self.folder, &self.s3) {
             (Some(folder), _) => Arc::new(Folder::new(home.join(folder))),
             (None, place) => {
@@ -156,12 +157,12 @@ impl BucketSettings {
                     path_style: self.path_style.unwrap_or(self.endpoint.is_some()),
                     credentials,
                     certificates: self.ca.as_ref().map(read).transpose()?,
+                    silence,
                     patience: patience.clone(),
                 };
                 Arc::new(S3::new(settings).await?)
             }
         };
-        let silence = self.timeout.map_or(Duration::from_secs(60), |span| span.0);
         let limited =
             Limited::new(inner, silence, self.upload_limit.map(|size| size.0), self.download_limit.map(|size| size.0));
         Ok(Arc::new(Retrying::new(Arc::new(limited), patience)))

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::Config,
     model::JobName,
-    repository::{Id, Look, Repository, Snapshot, SourceFacts, Wish, settings::Shelf},
+    repository::{Absent, Id, Look, Repository, Snapshot, SourceFacts, Wish, settings::Shelf},
     text,
     tree::Listener,
 };
@@ -73,6 +73,8 @@ pub(super) async fn list(
                     }
                 }
             }
+            // It is in rusuban.toml, and was not made yet.
+            Err(error) if error.is::<Absent>() => {}
             Err(error) => damaged.push(format!("{error:#}")),
         }
     }

@@ -39,7 +39,7 @@ pub use index::{Index, IndexFile, IndexedBlob, IndexedPack, Place};
 pub use lock::{Lock, LockFile, Locked};
 pub use node::{Base64, ExtendedAttribute, Moment, Node, NodeKind, Tree};
 pub use objects::{Class, Damaged, Objects, is_missing};
-pub use open::{Chunking, Options, Repository, Unlock};
+pub use open::{Absent, Chunking, Options, Repository, Unlock};
 pub use pack::{Blob, BlobKind, Building, Pack, header_length, read_header};
 pub use password::KeyFile;
 pub use prune::{GRACE, PruneOptions, Pruned};

@@ -48,6 +48,11 @@ impl Chunking {
     pub const RESTIC: Self = Self { chunker: Rule::Rabin, average: 1 << 20 };
 }
 
+/// There is nothing that could be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("there is no repository in {0}: `rusuban repository init` makes one")]
+pub struct Absent(pub String);
+
 /// What opens a repository.
 #[derive(Clone)]
 pub enum Unlock {
@@ -138,7 +143,7 @@ impl Repository {
         let sealed = match objects::whole(&bucket, CONFIG).await {
             Ok(sealed) => sealed,
             Err(error) if objects::is_missing(&error) => {
-                bail!("there is no repository in {}: `rusuban repository init` makes one", bucket.describe())
+                return Err(Absent(bucket.describe()).into());
             }
             Err(error) => return Err(error.context("open the repository")),
         };

@@ -6,3 +6,5 @@ mod prune;
 mod restore;
 mod stock;
 mod support;
+
+pub(crate) use restore::noise;

@@ -12,7 +12,7 @@ use rusuban::repository::{Chunking, Options, Repository, Snapshot, Unlock, Wish}
 use super::support::{PASSWORD, Place, SMALL};
 use crate::support::trees::{assert_equal, every_kind_of_file, is_root, sh};
 
-pub(super) fn noise(bytes: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn noise(bytes: usize, seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;

@@ -1,93 +1,166 @@
-//! A real S3 server: Garage, on free ports of this machine, gone with the test's process.
+//! A real S3 server, Garage, on loopback: one for each test process, gone when the process is.
 use std::{
-    fs,
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    fs::File,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
-use rusuban::config::secret::Secret;
+use rusuban::{
+    bucket::{
+        retrying::Patience,
+        s3::{S3, S3Settings},
+    },
+    clock::Clock,
+    config::secret::Secret,
+};
 
-/// The bucket that is there from the start.
-pub(crate) const BUCKET: &str = "tests";
-const KEY: &str = "GK0123456789abcdef01234567";
-const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
+const SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const BUCKET: &str = "house";
+pub(crate) const REGION: &str = "garage";
 
-/// A server that is up.
+/// A server that runs until it is dropped.
+#[derive(Debug)]
 pub(crate) struct Garage {
-    server: Child,
-    _folder: tempfile::TempDir,
     pub(crate) endpoint: String,
+    _process: Mutex<Kept>,
 }
 
 impl Garage {
-    /// Starts a server. `dev/test` builds it.
-    #[expect(clippy::disallowed_methods, reason = "a test asks its environment and the time itself")]
+    /// Starts one of one's own, to stop it.
     pub(crate) fn start() -> Self {
-        let cache = std::env::var_os("RUSUBAN_DEV_CACHE").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/rusuban-dev"),
-            PathBuf::from,
-        );
-        let program = cache.join("bin/garage");
-        assert!(program.exists(), "{} is not there: `dev/test` builds it", program.display());
-        let folder = tempfile::tempdir().unwrap();
-        let [rpc, s3, admin] = [0; 3].map(|_| free_address());
-        let root = folder.path().display();
-        let settings = format!(
-            "metadata_dir = \"{root}/meta\"\ndata_dir = \"{root}/data\"\ndb_engine = \"sqlite\"\nreplication_factor = 1\n\
-             rpc_bind_addr = \"{rpc}\"\nrpc_public_addr = \"{rpc}\"\nrpc_secret = \"{SECRET}\"\n\
-             [s3_api]\ns3_region = \"garage\"\napi_bind_addr = \"{s3}\"\n[admin]\napi_bind_addr = \"{admin}\"\n"
-        );
-        let file = folder.path().join("garage.toml");
-        fs::write(&file, settings).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        // It ends with this process, however that ends.
-        let server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(&program)
-            .arg("-c")
-            .arg(&file)
-            .args(["server", "--single-node", "--default-bucket"])
-            .env("GARAGE_DEFAULT_ACCESS_KEY", KEY)
-            .env("GARAGE_DEFAULT_SECRET_KEY", SECRET)
-            .env("GARAGE_DEFAULT_BUCKET", BUCKET)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let garage = Self { server, _folder: folder, endpoint: format!("http://{s3}") };
-        let began = Instant::now();
-        while !healthy(admin) {
-            assert!(began.elapsed() < Duration::from_secs(30), "Garage does not come up");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        garage
+        (0..5).find_map(|_| start()).expect("start Garage: it ended five times before it answered")
     }
 
     /// The key and its secret.
     pub(crate) fn credentials() -> (Secret, Secret) {
-        (Secret::new(KEY), Secret::new(SECRET))
+        (Secret::new(ACCESS_KEY), Secret::new(SECRET_KEY))
     }
 }
 
-impl Drop for Garage {
+/// This process's server, started when first asked for.
+pub(crate) fn garage() -> &'static Garage {
+    static GARAGE: OnceLock<Garage> = OnceLock::new();
+    GARAGE.get_or_init(Garage::start)
+}
+
+/// A bucket of one's own in it.
+pub(crate) async fn bucket(prefix: &str) -> S3 {
+    S3::new(settings(prefix)).await.unwrap()
+}
+
+pub(crate) fn settings(prefix: &str) -> S3Settings {
+    S3Settings {
+        bucket: BUCKET.into(),
+        prefix: format!("{prefix}/"),
+        endpoint: Some(garage().endpoint.clone()),
+        region: Some(REGION.into()),
+        path_style: true,
+        credentials: Some(Garage::credentials()),
+        certificates: None,
+        silence: Duration::from_secs(20),
+        patience: patience(1),
+    }
+}
+
+pub(crate) fn patience(tries: u32) -> Patience {
+    Patience { clock: Clock::system(), tries, first_wait: Duration::from_millis(5) }
+}
+
+/// Ports that are free now.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A process that ends, and its folder with it, when this is dropped or when we die in any way.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    process: Child,
+    /// The keeper reads until this is closed.
+    _alive: ChildStdin,
+}
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+impl Kept {
+    pub(crate) fn start(folder: &Path, command: &mut Command) -> Self {
+        let log = File::create(folder.join("log")).unwrap();
+        let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        let process = process.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        let script = r#"cat; kill -9 "$1"; rm -rf "$2""#;
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", script, "keeper", &process.id().to_string()]).arg(folder);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let alive = keeper.spawn().expect("start sh").stdin.take().unwrap();
+        Self { process, _alive: alive }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
 }
 
-fn healthy(admin: SocketAddr) -> bool {
-    use std::io::{Read as _, Write as _};
-    let Ok(mut stream) = TcpStream::connect(admin) else { return false };
-    let mut answer = [0; 12];
-    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").is_ok()
-        && stream.read_exact(&mut answer).is_ok()
-        && answer.ends_with(b"200")
+#[expect(clippy::disallowed_methods, reason = "a test is told by dev/test where the programs are")]
+fn program() -> PathBuf {
+    let cache = std::env::var_os("RUSUBAN_DEV_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/rusuban-dev"));
+    let program = cache.join("bin/garage");
+    assert!(program.exists(), "there is no Garage at {}: dev/test puts it there", program.display());
+    program
+}
+
+fn start() -> Option<Garage> {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let [s3, rpc, admin] = free_ports();
+    let (rpc_secret, place) = ("ab".repeat(32), folder.display());
+    let configuration = format!(
+        r#"
+        metadata_dir = "{place}/meta"
+        data_dir = "{place}/data"
+        db_engine = "sqlite"
+        replication_factor = 1
+        rpc_bind_addr = "127.0.0.1:{rpc}"
+        rpc_public_addr = "127.0.0.1:{rpc}"
+        rpc_secret = "{rpc_secret}"
+        [s3_api]
+        s3_region = "{REGION}"
+        api_bind_addr = "127.0.0.1:{s3}"
+        [admin]
+        api_bind_addr = "127.0.0.1:{admin}"
+        "#
+    );
+    std::fs::write(folder.join("garage.toml"), configuration).unwrap();
+    let mut command = Command::new(program());
+    command.arg("-c").arg(folder.join("garage.toml")).args(["server", "--single-node", "--default-bucket"]);
+    command.env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY);
+    command.env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY);
+    command.env("GARAGE_DEFAULT_BUCKET", BUCKET);
+    let mut process = Kept::start(&folder, &mut command);
+    let begun = Instant::now();
+    while !healthy(admin) {
+        // Another process may have taken one of the ports.
+        if process.has_ended() {
+            return None;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "Garage does not answer after a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(Garage { endpoint: format!("http://127.0.0.1:{s3}"), _process: Mutex::new(process) })
+}
+
+fn healthy(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: garage\r\nConnection: close\r\n\r\n");
+    asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
 }

@@ -1,6 +1,9 @@
 //! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
+pub(crate) mod cut;
+pub(crate) mod faulty;
 pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;
 pub(crate) mod restic;
+pub(crate) mod tls;
 pub(crate) mod trees;

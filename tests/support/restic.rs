@@ -9,12 +9,19 @@ use serde_json::Value;
 /// A repository, in the hands of stock `restic`.
 pub(crate) struct Restic {
     repository: PathBuf,
-    password: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Restic {
     pub(crate) fn new(repository: &Path, password: &str) -> Self {
-        Self { repository: repository.to_owned(), password: password.to_owned() }
+        Self { repository: repository.to_owned(), environment: Vec::new() }
+            .with_environment("RESTIC_PASSWORD", password)
+    }
+
+    /// Gives it what it needs to reach a server.
+    pub(crate) fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Runs it; what it printed, or what it said and printed when it failed.
@@ -27,7 +34,7 @@ impl Restic {
             .args(["--no-cache", "-r"])
             .arg(&self.repository)
             .args(arguments)
-            .env("RESTIC_PASSWORD", &self.password)
+            .envs(self.environment.iter().cloned())
             .output()
             .expect("restic is installed by dev/test");
         if output.status.success() {

@@ -1,0 +1,131 @@
+//! The whole way through the program to an S3 server and back: plain, in a repository, slowly, and when the server dies.
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::repository::noise;
+use crate::support::{
+    garage::{BUCKET, Garage, REGION, garage},
+    restic::Restic,
+    trees::{assert_equal, sh},
+};
+
+fn rusuban(home: &Path, arguments: &[&str]) -> Output {
+    let (key, secret) = Garage::credentials();
+    Command::new(env!("CARGO_BIN_EXE_rusuban"))
+        .arg("--home")
+        .arg(home)
+        .args(arguments)
+        .env("S3_ACCESS_KEY", key.reveal())
+        .env("S3_SECRET_KEY", secret.reveal())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn succeeds(home: &Path, arguments: &[&str]) -> String {
+    let output = rusuban(home, arguments);
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}\n{text}");
+    text
+}
+
+/// A home whose backups go to that server, below a prefix of its own.
+fn home(endpoint: &str, prefix: &str, more: &str, job: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("jobs")).unwrap();
+    fs::create_dir_all(home.path().join("files/deeper")).unwrap();
+    for (name, bytes) in [("one", 1_500_000), ("deeper/two", 40_000), ("deeper/none", 0)] {
+        let bytes = noise(bytes, bytes as u32);
+        fs::write(home.path().join("files").join(name), bytes).unwrap();
+    }
+    sh(&format!(
+        "sqlite3 '{}' 'CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<9000) INSERT INTO t SELECT hex(i) FROM n'",
+        home.path().join("app.db").display()
+    ));
+    fs::write(home.path().join("password"), "correct horse").unwrap();
+    sh(&format!("chmod 600 '{}'", home.path().join("password").display()));
+    let settings = format!(
+        "[bucket.home]\ns3 = \"{BUCKET}/{prefix}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n\
+         access_key = {{ env = \"S3_ACCESS_KEY\" }}\nsecret_key = {{ env = \"S3_SECRET_KEY\" }}\n{more}\n\
+         [repository.home]\nbucket = \"home\"\npassword = {{ file = \"password\" }}\n"
+    );
+    fs::write(home.path().join("rusuban.toml"), settings).unwrap();
+    let job = format!("kind = \"backup\"\n{job}\n[[source]]\npath = \"files\"\n[[source]]\nsqlite = \"app.db\"\n");
+    fs::write(home.path().join("jobs/keep.toml"), job).unwrap();
+    home
+}
+
+fn assert_back(home: &Path) {
+    succeeds(home, &["restore", "keep", "--to", home.join("back").to_str().unwrap()]);
+    assert_equal(&home.join("files"), &home.join("back/files"));
+    let dump = |file: &Path| sh(&format!("sqlite3 '{}' .dump", file.display()));
+    assert_eq!(dump(&home.join("app.db")), dump(&home.join("back/app.db")));
+}
+
+#[test]
+fn a_plain_backup_goes_there_and_comes_back_also_slowly() {
+    for (prefix, more) in [("plain", ""), ("slowly", "upload_limit = \"1 MiB\"\ndownload_limit = \"2 MiB\"")] {
+        let home = home(&garage().endpoint, prefix, more, "bucket = \"home\"\nkeep = { last = 2 }");
+        let home = home.path();
+        let rounds = if more.is_empty() { 3 } else { 1 };
+        if more.is_empty() {
+            assert!(succeeds(home, &["bucket", "test", "home"]).contains("works"));
+        }
+        for _ in 0..rounds {
+            assert!(succeeds(home, &["run", "keep"]).contains("read back"));
+        }
+        let listed = succeeds(home, &["backups", "keep"]);
+        assert_eq!(listed.matches("files, app.db").count(), rounds.min(2), "{listed}");
+        assert!(succeeds(home, &["verify", "keep"]).contains("whole"));
+        assert_back(home);
+    }
+}
+
+#[test]
+fn a_repository_is_made_there_and_stock_restic_reads_it() {
+    let home = home(&garage().endpoint, "repository", "", "repository = \"home\"\nkeep = { last = 2 }");
+    let home = home.path();
+    succeeds(home, &["repository", "init", "home"]);
+    for round in 0..3 {
+        fs::write(home.join("files/changes"), format!("round {round}")).unwrap();
+        assert!(succeeds(home, &["run", "keep"]).contains("read back"));
+    }
+    let listed = succeeds(home, &["backups", "keep"]);
+    assert_eq!(listed.matches("files, app.db").count(), 2, "{listed}");
+    assert!(succeeds(home, &["verify", "keep"]).contains("whole"));
+    assert!(succeeds(home, &["repository", "check", "home", "--read-data"]).contains("whole"));
+    succeeds(home, &["repository", "prune", "home", "--now"]);
+    assert_back(home);
+    assert_eq!(succeeds(home, &["dump", "keep", home.join("files/changes").to_str().unwrap()]), "round 2");
+
+    let (key, secret) = Garage::credentials();
+    let place = format!("s3:{}/{BUCKET}/repository/home", garage().endpoint);
+    let restic = Restic::new(place.as_ref(), "correct horse")
+        .with_environment("AWS_ACCESS_KEY_ID", key.reveal())
+        .with_environment("AWS_SECRET_ACCESS_KEY", secret.reveal())
+        .with_environment("AWS_DEFAULT_REGION", REGION);
+    restic.check().unwrap();
+    let by_restic = home.join("by-restic");
+    restic.restore("latest", &by_restic);
+    assert_equal(&home.join("files"), &by_restic.join(home.strip_prefix("/").unwrap()).join("files"));
+}
+
+#[test]
+fn a_server_that_dies_meanwhile_leaves_a_red_run() {
+    let server = Garage::start();
+    let more = "upload_limit = \"128 KiB\"\nretries = 1\ntimeout = \"2s\"";
+    let home = home(&server.endpoint, "dies", more, "bucket = \"home\"");
+    let path = home.path().to_owned();
+    let running = std::thread::spawn(move || rusuban(&path, &["run", "keep"]));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    drop(server);
+    let output = running.join().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("failed") && text.contains("unreachable"), "{text}");
+    let runs = succeeds(home.path(), &["runs"]);
+    assert!(runs.contains("failed") && !runs.contains("succeeded"), "{runs}");
+}
