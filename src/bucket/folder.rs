@@ -26,6 +26,8 @@ const CHUNK: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// The folder that must be there already.
+    above: PathBuf,
 }
 
 impl Folder {
@@ -33,7 +35,17 @@ impl Folder {
     /// that a disk that is not mounted is noticed.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        let above = root.parent().unwrap_or(Path::new("/")).to_owned();
+        Self { root, above }
+    }
+
+    /// The same, of which all the folders below `home` may be made.
+    #[must_use]
+    pub fn at_home(mut self, home: &Path) -> Self {
+        if self.root.starts_with(home) {
+            home.clone_into(&mut self.above);
+        }
+        self
     }
 
     fn path(&self, key: &str) -> Result<PathBuf> {
@@ -61,7 +73,7 @@ impl Folder {
                 disk.display()
             )));
         }
-        let above = self.root.parent().unwrap_or(Path::new("/"));
+        let above = &self.above;
         if self.root.is_dir() || above.as_os_str().is_empty() || above.is_dir() {
             return Ok(());
         }

@@ -137,7 +137,7 @@ impl BucketSettings {
         };
         let silence = self.timeout.map_or(Duration::from_secs(60), |span| span.0);
         let inner: Arc<dyn Bucket> = match (&self.folder, &self.s3) {
-            (Some(folder), _) => Arc::new(Folder::new(home.join(folder))),
+            (Some(folder), _) => Arc::new(Folder::new(home.join(folder)).at_home(home)),
             (None, place) => {
                 let place = place.as_deref().unwrap_or_default().trim_matches('/');
                 let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));

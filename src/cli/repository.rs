@@ -142,9 +142,6 @@ async fn list(context: &mut Context<'_>, config: &Config) -> anyhow::Result<Exit
 async fn init(context: &mut Context<'_>, config: &Config, name: &str) -> anyhow::Result<Exit> {
     let shelf: Arc<Shelf> = snapshots::shelf(context, config, name).await?;
     let databases = config.jobs.values().any(|job| job.kind.repository() == Some(name) && job.kind.keeps_databases());
-    // The bucket `local` is in the data folder, which may not be there before the first run.
-    std::fs::create_dir_all(&config.settings.data)
-        .with_context(|| format!("make the folder {}", config.settings.data.display()))?;
     let repository = shelf.create(databases, &host_name(), &context.clock).await?;
     let chunking = repository.chunking();
     if context.json {

@@ -2,6 +2,7 @@
 mod backup;
 mod chunker;
 mod damage;
+mod faults;
 mod prune;
 mod restore;
 mod stock;

@@ -1,0 +1,190 @@
+//! A fault at every single operation of a backup and of a prune, and a process that dies at each of them: whatever is left
+//! behind is consistent, nothing that was there is lost, and the next try succeeds.
+use std::{fs, sync::Arc};
+
+use chrono::TimeDelta;
+use rusuban::{
+    bucket::{Bucket, folder::Folder},
+    repository::{Cache, Key, Look, Options, PruneOptions, Repository, Unlock},
+    tree::Listener,
+};
+
+use super::{
+    restore::noise,
+    support::{Place, SMALL},
+};
+use crate::support::{
+    faulty::{Fault, Faulty},
+    restic::Restic,
+    trees::{assert_equal, sh},
+};
+
+const ALL: Look = Look { snapshots: None, data: 1.0, part: 0 };
+
+/// What happens at operation number `k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Day {
+    /// It fails.
+    Before,
+    /// It is done, and its answer is lost.
+    After,
+    /// From it on nothing is done any more: the process was killed, or the line was cut.
+    Dead,
+}
+
+impl Day {
+    fn plan(self, k: usize) -> impl Fn(usize) -> Option<Fault> + Send + Sync + 'static {
+        move |operation| match self {
+            Self::Before => (operation == k).then_some(Fault::Before),
+            Self::After => (operation == k).then_some(Fault::After),
+            Self::Dead => (operation >= k).then_some(Fault::Refused),
+        }
+    }
+}
+
+/// A repository with two backups, one of them forgotten, and a folder that has changed since.
+struct World {
+    place: Place,
+    key: Key,
+}
+
+impl World {
+    async fn new() -> Self {
+        let place = Place::new();
+        let original = place.path("original");
+        fs::create_dir(&original).unwrap();
+        for number in 0..6 {
+            fs::write(original.join(format!("{number}")), noise(90_000, number + 1)).unwrap();
+        }
+        let repository = place.create(SMALL).await;
+        let (first, _) = place.back_up(&repository, &original).await.unwrap();
+        for number in 0..3 {
+            fs::write(original.join(format!("{number}")), noise(90_000, number + 100)).unwrap();
+        }
+        place.back_up(&repository, &original).await.unwrap();
+        repository.objects().remove(rusuban::repository::Class::Snapshot, &first).await.unwrap();
+        for number in 0..2 {
+            fs::write(original.join(format!("{number}")), noise(90_000, number + 200)).unwrap();
+        }
+        let key = repository.objects().key().clone();
+        sh(&format!("cp -a '{}' '{}'", place.path("repository").display(), place.path("before").display()));
+        Self { place, key }
+    }
+
+    /// The repository as it was, seen through a bucket with this plan.
+    async fn again(&self, plan: impl Fn(usize) -> Option<Fault> + Send + Sync + 'static) -> (Repository, Faulty) {
+        let folder = self.place.path("repository");
+        sh(&format!("rm -rf '{0}'; cp -a '{1}' '{0}'", folder.display(), self.place.path("before").display()));
+        // Opening is no part of it.
+        let opened =
+            Faulty::new(Arc::new(Folder::new(folder)), move |operation| operation.checked_sub(OPENING).and_then(&plan));
+        (self.open(Arc::new(opened.clone())).await, opened)
+    }
+
+    async fn open(&self, bucket: Arc<dyn Bucket>) -> Repository {
+        let options = Options { pack_size: 200_000, threads: 2, cache: Cache::default(), ..Options::default() };
+        Repository::open(bucket, &Unlock::Key(Box::new(self.key.clone())), options).await.unwrap()
+    }
+
+    async fn sound(&self) -> Repository {
+        let repository = self.open(Arc::new(Folder::new(self.place.path("repository")))).await;
+        // The process that held them is dead, in these tests.
+        repository.unlock(true, "here", &self.place.clock).await.unwrap();
+        repository
+    }
+
+    /// Everything that is there is whole, and the newest backup restores.
+    async fn look(&self, what: &str, judge: bool) -> usize {
+        let repository = self.sound().await;
+        let listener = Arc::clone(&self.place.told) as Arc<dyn Listener>;
+        let found = repository.check(&ALL, &listener, &self.place.cancelled).await.unwrap();
+        assert!(found.is_whole(), "{what}: {found:?}");
+        if judge {
+            Restic::new(&self.place.path("repository"), super::support::PASSWORD).check().unwrap();
+        }
+        found.snapshots
+    }
+}
+
+/// Operations by which a repository is opened with its key.
+const OPENING: usize = 2;
+
+async fn back_up(world: &World, repository: &Repository) -> anyhow::Result<()> {
+    world.place.back_up(repository, &world.place.path("original")).await.map(drop)
+}
+
+async fn prune(world: &World, repository: &Repository) -> anyhow::Result<()> {
+    let options = PruneOptions { grace: TimeDelta::zero(), ..PruneOptions::default() };
+    repository.prune(&options, "here", &*world.place.told, &world.place.clock).await.map(drop)
+}
+
+macro_rules! tests {
+    ($($name:ident: $what:ident at $day:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                $what(Day::$day).await;
+            }
+        )*
+    };
+}
+
+tests! {
+    a_backup_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: backups at Before,
+    a_backup_that_loses_any_answer_harms_nothing_and_the_next_succeeds: backups at After,
+    a_backup_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: backups at Dead,
+    a_prune_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Before,
+    a_prune_that_loses_any_answer_harms_nothing_and_the_next_succeeds: prunes at After,
+    a_prune_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Dead,
+}
+
+/// A backup with such a day at each operation.
+async fn backups(day: Day) {
+    let world = World::new().await;
+    let (repository, bucket) = world.again(|_| None).await;
+    back_up(&world, &repository).await.unwrap();
+    let operations = bucket.operations() - OPENING;
+    assert!(operations > 12, "{operations}");
+    assert_eq!(world.look("clean", true).await, 2);
+    let mut red = 0;
+    for k in 0..operations {
+        let what = format!("operation {k} of {operations}, {day:?}");
+        let (repository, _) = world.again(day.plan(k)).await;
+        let done = back_up(&world, &repository).await;
+        red += usize::from(done.is_err());
+        let there = world.look(&what, day == Day::Dead && k % 8 == 3).await;
+        assert!(done.is_err() || there == 2, "{what}: green, and no backup is there");
+        assert!(there >= 1, "{what}");
+        back_up(&world, &world.sound().await).await.unwrap_or_else(|error| panic!("{what}, again: {error:#}"));
+        assert!(world.look(&what, false).await > 1);
+    }
+    assert!(red > operations / 3, "only {red} of {operations} runs failed");
+}
+
+/// A prune with such a day at each operation.
+async fn prunes(day: Day) {
+    let world = World::new().await;
+    let (repository, bucket) = world.again(|_| None).await;
+    prune(&world, &repository).await.unwrap();
+    let operations = bucket.operations() - OPENING;
+    assert_eq!(world.look("clean", true).await, 1);
+    let packs = world.sound().await.objects().list(rusuban::repository::Class::Pack).await.unwrap().len();
+    for k in 0..operations {
+        let what = format!("operation {k} of {operations}, {day:?}");
+        let (repository, _) = world.again(day.plan(k)).await;
+        let _ = prune(&world, &repository).await;
+        assert_eq!(world.look(&what, day == Day::Dead && k % 8 == 3).await, 1);
+        prune(&world, &world.sound().await).await.unwrap_or_else(|error| panic!("{what}, again: {error:#}"));
+        assert_eq!(world.look(&what, false).await, 1);
+        let left = world.sound().await.objects().list(rusuban::repository::Class::Pack).await.unwrap().len();
+        assert!(left <= packs + 1, "{what}: {left} packs stay instead of {packs}");
+    }
+    let repository = world.sound().await;
+    let (_, snapshot) = repository.snapshots().await.unwrap().0.pop().unwrap();
+    // The folder has changed since: what the backup has is compared with a restore of it before all this.
+    let original = world.place.path("original");
+    world.place.restore(&repository, &snapshot, &original, |wish| wish).await.unwrap();
+    let by_restic = world.place.path("by-restic");
+    Restic::new(&world.place.path("before"), super::support::PASSWORD).restore("latest", &by_restic);
+    assert_equal(&world.place.below(&by_restic, &original), &world.place.path("back"));
+}
