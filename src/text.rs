@@ -1,5 +1,5 @@
 //! Words for people: sizes, lengths of time, moments, tables. Pure.
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -72,6 +72,20 @@ pub fn rate(bytes: u64, time: Duration) -> String {
 #[must_use]
 pub fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// A path for a terminal: what would move the cursor or colour the rest is shown as such.
+#[must_use]
+pub fn path(path: &Path) -> String {
+    let mut text = String::new();
+    for letter in path.display().to_string().chars() {
+        if letter.is_control() {
+            text.extend(letter.escape_default());
+        } else {
+            text.push(letter);
+        }
+    }
+    text
 }
 
 /// Columns that stand under each other. Columns of numbers stand to the right; colours take no room.

@@ -323,7 +323,7 @@ pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::R
 }
 
 /// The backup that is meant; says so when there is none.
-async fn find(
+pub(super) async fn find(
     context: &mut Context<'_>,
     config: &Config,
     which: &Which,

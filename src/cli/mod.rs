@@ -18,6 +18,7 @@ mod check;
 mod control;
 mod init;
 mod jobs;
+mod look;
 mod manual;
 mod paint;
 mod repository;
@@ -163,6 +164,20 @@ enum Command {
     /// Make, check and prune repositories: deduplicated, encrypted backups in the restic format
     #[command(subcommand)]
     Repository(repository::Command),
+    /// List what a backup holds
+    Ls {
+        #[command(flatten)]
+        which: backups::Which,
+        /// A folder or file in the backup [default: its sources]
+        path: Option<PathBuf>,
+        /// All that is below, too
+        #[arg(long, short)]
+        recursive: bool,
+    },
+    /// Find which backups in repositories have a file
+    Find(look::Find),
+    /// Show what changed between two backups in a repository
+    Diff(look::Diff),
     /// Write one file of a backup in a repository to standard output
     Dump {
         #[command(flatten)]
@@ -247,6 +262,9 @@ impl Cli {
             Command::Verify(which) => backups::verify(context, which).await,
             Command::Bucket(command) => bucket::run(context, command).await,
             Command::Repository(command) => repository::run(context, command).await,
+            Command::Ls { which, path, recursive } => look::ls(context, which, path, recursive).await,
+            Command::Find(arguments) => look::find(context, arguments).await,
+            Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
             Command::Kinds { kind } => manual::kinds(context, kind.as_deref()),
             Command::Schema { file } => manual::schema(context, file),

@@ -67,10 +67,11 @@ pub struct Pack {
 }
 
 impl Building {
-    /// One for so many bytes.
+    /// One in memory that another had.
     #[must_use]
-    pub fn with_room(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), blobs: Vec::new() }
+    pub fn reusing(mut memory: Vec<u8>) -> Self {
+        memory.clear();
+        Self { bytes: memory, blobs: Vec::new() }
     }
 
     /// Bytes of blobs so far.

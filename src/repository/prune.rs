@@ -198,7 +198,7 @@ impl Repository {
         let key = self.objects().key().clone();
         let pack = tokio::task::spawn_blocking(move || building.finish(&key)).await.context("a thread died")??;
         self.objects().put(Class::Pack, &pack.id, pack.bytes.clone()).await?;
-        super::saver::read_back(self, &pack.id).await?;
+        super::saver::read_back(self, &pack.id, &pack.bytes).await?;
         Ok(IndexedPack::new(pack.id, &pack.blobs))
     }
 

@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ use super::{
 /// sent again after an interruption.
 const BLOBS_PER_INDEX: usize = 50_000;
 const INDEX_EVERY: Duration = Duration::from_secs(60);
+/// Asked to stop, packs on their way get so long to arrive.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What saves less than a fiftieth is stored as it is: it is read faster.
 const WORTH_COMPRESSING: usize = 50;
 
@@ -54,6 +56,8 @@ struct Shared {
     /// Blobs that were not there before: those that are stored once are not stored again.
     fresh: Mutex<HashSet<(BlobKind, Id)>>,
     building: [Mutex<Building>; 2],
+    /// Memory for packs to come: that of those which have arrived. Whoever begins a pack waits for it.
+    memory: Receiver<Vec<u8>>,
     stopped: CancellationToken,
     counted: Counted,
 }
@@ -102,18 +106,24 @@ impl Saver {
     /// Takes blobs that `index` does not have. `stopped` is set when the bucket fails, and may be set to stop it.
     #[must_use]
     pub fn start(repository: &Repository, index: Arc<Index>, stopped: CancellationToken) -> Self {
-        let size = repository.options().pack_size;
-        let building = || Mutex::new(Building::with_room(size.min(1 << 20)));
+        // One is being filled while others are on their way, and one more waits for its turn.
+        let packs = repository.options().connections + 2;
+        let (arrived, memory) = bounded(packs);
+        for _ in 0..packs {
+            // Memory that is not touched costs nothing; memory that grows is copied.
+            let _ = arrived.try_send(Vec::with_capacity(repository.options().pack_size + (1 << 20)));
+        }
         let shared = Arc::new(Shared {
             repository: repository.clone(),
             index,
             fresh: Mutex::default(),
-            building: [building(), building()],
+            building: Default::default(),
+            memory,
             stopped,
             counted: Counted::default(),
         });
         let (packs, arriving) = mpsc::channel(1);
-        let storing = tokio::spawn(store(Arc::clone(&shared), arriving));
+        let storing = tokio::spawn(store(Arc::clone(&shared), arriving, arrived));
         Self { shared, packs, storing }
     }
 
@@ -193,7 +203,12 @@ impl Intake {
             let mut building = lock(&shared.building[usize::from(kind == BlobKind::Tree)]);
             building.add(id, kind, &tools.buffer[..length], plain)?;
             let size = shared.repository.options().pack_size;
-            (building.whole() >= size).then(|| std::mem::replace(&mut *building, Building::with_room(size + (1 << 20))))
+            if building.whole() >= size {
+                let Ok(memory) = shared.memory.recv() else { bail!("the bucket failed") };
+                Some(std::mem::replace(&mut *building, Building::reusing(memory)))
+            } else {
+                None
+            }
         };
         if let Some(full) = full {
             let pack = full.finish(shared.repository.objects().key())?;
@@ -255,16 +270,22 @@ impl Counted {
 type Putting = Pin<Box<dyn Future<Output = anyhow::Result<IndexedPack>> + Send>>;
 
 /// Puts packs, several at once, and writes index objects of those that have arrived.
-async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>) -> anyhow::Result<()> {
+async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: Sender<Vec<u8>>) -> anyhow::Result<()> {
     let mut on_their_way: FuturesUnordered<Putting> = FuturesUnordered::new();
     let (mut arrived, mut blobs, mut written) = (Vec::<IndexedPack>::new(), 0, Instant::now());
     let mut failed = None;
     let mut is_open = true;
+    let stopped = shared.stopped.clone();
+    let patience = async move {
+        stopped.cancelled().await;
+        tokio::time::sleep(LAST_PATIENCE).await;
+    };
+    tokio::pin!(patience);
     while is_open && failed.is_none() || !on_their_way.is_empty() {
         let takes_more = is_open && failed.is_none() && on_their_way.len() < shared.repository.options().connections;
         tokio::select! {
             pack = arriving.recv(), if takes_more => match pack {
-                Some(pack) => on_their_way.push(Box::pin(put(Arc::clone(&shared), pack))),
+                Some(pack) => on_their_way.push(Box::pin(put(Arc::clone(&shared), pack, memory.clone()))),
                 None => is_open = false,
             },
             Some(done) = on_their_way.next() => match done {
@@ -279,6 +300,11 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>) -> anyho
                     failed.get_or_insert(error);
                 }
             },
+            () = &mut patience => {
+                arriving.close();
+                failed.get_or_insert_with(|| anyhow::anyhow!("cancelled"));
+                break;
+            }
         }
         if failed.is_none() && (blobs >= BLOBS_PER_INDEX || !arrived.is_empty() && written.elapsed() >= INDEX_EVERY) {
             if let Err(error) = write_index(&shared.repository, std::mem::take(&mut arrived)).await {
@@ -297,7 +323,7 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>) -> anyho
     }
 }
 
-async fn put(shared: Arc<Shared>, pack: Pack) -> anyhow::Result<IndexedPack> {
+async fn put(shared: Arc<Shared>, pack: Pack, memory: Sender<Vec<u8>>) -> anyhow::Result<IndexedPack> {
     let Pack { id, bytes, blobs } = pack;
     let size = bytes.len() as u64;
     if blobs.first().is_some_and(|blob| blob.kind == BlobKind::Tree) {
@@ -305,23 +331,24 @@ async fn put(shared: Arc<Shared>, pack: Pack) -> anyhow::Result<IndexedPack> {
         // The next backup compares with these.
         tokio::task::spawn_blocking(move || cache.put(Class::Pack, &id, &copy)).await.context("a thread died")?;
     }
-    shared.repository.objects().put(Class::Pack, &id, bytes).await?;
-    read_back(&shared.repository, &id).await?;
+    shared.repository.objects().put(Class::Pack, &id, bytes.clone()).await?;
+    read_back(&shared.repository, &id, &bytes).await?;
     shared.counted.stored.fetch_add(size, Ordering::Relaxed);
+    let _ = memory.try_send(bytes.try_into_mut().map(Vec::from).unwrap_or_default());
     Ok(IndexedPack::new(id, &blobs))
 }
 
 /// Proves that what is stored is what was sent.
-pub(super) async fn read_back(repository: &Repository, id: &Id) -> anyhow::Result<()> {
+pub(super) async fn read_back(repository: &Repository, id: &Id, sent: &[u8]) -> anyhow::Result<()> {
     let key = Class::Pack.key(id);
     let what = || format!("read back {key}");
     let mut body = repository.objects().bucket().get(&key, None).await.with_context(what)?;
-    let mut hasher = Sha256::new();
+    let mut left = sent;
     while let Some(piece) = body.next().await {
         let piece = piece.with_context(what)?;
-        hasher = tokio::task::spawn_blocking(move || hasher.chain_update(&piece)).await.context("a thread died")?;
+        left = left.strip_prefix(&*piece).with_context(|| format!("{key} is stored, but it is not what was sent"))?;
     }
-    ensure!(Id(hasher.finalize().into()) == *id, "{key} is stored, but it is not what was sent");
+    ensure!(left.is_empty(), "{key} is stored, but its end is missing");
     Ok(())
 }
 

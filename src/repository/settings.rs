@@ -54,7 +54,7 @@ pub struct RepositorySettings {
     /// Bytes of a pack, which is one object in the bucket [default: 16 MiB].
     #[serde(default)]
     pub pack_size: Option<Size>,
-    /// Packs that are on their way at once [default: 4].
+    /// Packs that are on their way at once [default: 4; 2 in a folder].
     #[serde(default)]
     pub connections: Option<u8>,
     /// Threads that read, compress and encrypt [default: as many as the machine has cores].
@@ -129,8 +129,11 @@ impl RepositorySettings {
         }
     }
 
-    fn options(&self, cache: Option<PathBuf>) -> Options {
-        let default = Options::default();
+    fn options(&self, cache: Option<PathBuf>, bucket: &dyn Bucket) -> Options {
+        let mut default = Options::default();
+        if bucket.local_folder().is_some() {
+            default.connections = 2;
+        }
         Options {
             pack_size: self.pack_size.and_then(|size| usize::try_from(size.0).ok()).unwrap_or(default.pack_size),
             level: self.compression.map_or(default.level, i32::from),
@@ -193,7 +196,7 @@ impl Shelf {
     pub async fn open(&self) -> anyhow::Result<Repository> {
         let opening = async {
             let unlock = self.unlock().await?;
-            let options = self.settings.options(self.cache.clone());
+            let options = self.settings.options(self.cache.clone(), &*self.bucket);
             Repository::open(Arc::clone(&self.bucket), &unlock, options).await
         };
         let what = || format!("open the repository `{}`", self.name);
@@ -208,7 +211,8 @@ impl Shelf {
         let Unlock::Password(password) = self.unlock().await? else {
             bail!("a new repository needs a `password` in rusuban.toml: its `key` is made with it")
         };
-        let (chunking, options) = (self.settings.chunking(databases), self.settings.options(self.cache.clone()));
+        let chunking = self.settings.chunking(databases);
+        let options = self.settings.options(self.cache.clone(), &*self.bucket);
         Repository::create(Arc::clone(&self.bucket), &password, chunking, options, host, clock)
             .await
             .with_context(|| format!("make the repository `{}`", self.name))

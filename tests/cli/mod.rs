@@ -1,4 +1,6 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
+mod look;
+
 use std::{
     fs,
     path::Path,

@@ -12,7 +12,7 @@ use super::{
         node::{Node, NodeKind, Tree},
         pack::BlobKind,
     },
-    pool::{FileJob, Pool, Slot, database, node_of, xattrs},
+    pool::{FileJob, Inlets, Pool, Slot, database, node_of, xattrs},
 };
 use crate::tree::{
     Came, Found, Visitor,
@@ -54,7 +54,7 @@ pub(super) struct Taken {
 
 pub(super) struct Gathering<'a> {
     pub(super) pool: &'a Pool<'a>,
-    pub(super) files: Sender<FileJob>,
+    pub(super) inlets: Inlets,
     pub(super) events: Sender<Event>,
     pub(super) owners: &'a Owners,
     pub(super) before: Option<Before<'a>>,
@@ -114,7 +114,7 @@ impl Gathering<'_> {
             return Ok(None);
         };
         node.extended_attributes = xattrs(found, attributes::of_entry(&found.parent, &found.name), self.pool.notes);
-        if let Some(node) = self.pool.stream(&mut copy, node)? {
+        if let Some(node) = self.pool.stream(&mut copy, node, self.inlets.pieces.clone())? {
             self.tell(Event::Node(node))?;
         }
         Ok(Some(Came::Database))
@@ -178,8 +178,9 @@ impl Visitor for Gathering<'_> {
         if found.stat.st_nlink > 1 {
             self.links.insert((found.stat.st_dev, found.stat.st_ino), Arc::clone(&slot));
         }
-        let job = FileJob { found: found.clone(), node, done: Arc::clone(&slot) };
-        self.files.send(job).map_err(|_| cancelled_error())?;
+        let pieces = self.inlets.pieces.clone();
+        let job = FileJob { found: found.clone(), node, done: Arc::clone(&slot), pieces };
+        self.inlets.files.send(job).map_err(|_| cancelled_error())?;
         self.tell(Event::File(slot))?;
         Ok(Came::In)
     }

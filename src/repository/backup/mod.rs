@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     assemble::{Folders, assemble, join},
     gather::{Before, Gathering, Taken},
-    pool::{Pool, node_of},
+    pool::{Inlets, Pool, node_of},
 };
 use super::{
     Id, Index, Repository,
@@ -237,13 +237,14 @@ impl Backup {
         let threads = self.repository.options().threads;
         let storing = tokio::task::spawn_blocking(move || {
             let notes = Notes::new(setting.listener);
-            let (pool, files) = Pool::new(intake, cutter, &notes, &setting.spool, stopped, threads);
+            let (pool, inlets) = Pool::new(intake, cutter, &notes, &setting.spool, stopped, threads);
             std::thread::scope(|scope| {
                 for _ in 1..threads {
                     scope.spawn(|| pool.work());
                 }
-                let streamed = pool.stream(&mut from, node);
+                let Inlets { files, pieces } = inlets;
                 drop(files);
+                let streamed = pool.stream(&mut from, node, pieces);
                 // Those pieces that nobody took.
                 pool.work();
                 streamed
@@ -413,7 +414,7 @@ impl TreeWork {
         let threads = self.repository.options().threads;
         let notes = Notes::new(Arc::clone(&self.setting.listener));
         let cutter = self.repository.cutter().clone();
-        let (pool, files) =
+        let (pool, inlets) =
             Pool::new(self.intake.clone(), cutter, &notes, &self.setting.spool, self.stopped.clone(), threads);
         let (events_in, events) = crossbeam_channel::bounded(4096);
         let before = self.begun_before.map(|begun| Before {
@@ -438,7 +439,7 @@ impl TreeWork {
             });
             let mut gathering = Gathering {
                 pool: &pool,
-                files,
+                inlets,
                 events: events_in,
                 owners: &self.owners,
                 before,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
@@ -36,7 +36,15 @@ pub(super) struct Pool<'a> {
     /// The first thing that went wrong.
     failure: Mutex<Option<anyhow::Error>>,
     files: Receiver<FileJob>,
-    pieces: (Sender<Piece>, Receiver<Piece>),
+    pieces: Receiver<Piece>,
+    /// Memory of pieces that are stored, for those to come.
+    spare: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+}
+
+/// Where work is handed in. The pool works until all of these, and the pieces' in waiting files, are gone.
+pub(super) struct Inlets {
+    pub(super) files: Sender<FileJob>,
+    pub(super) pieces: Sender<Piece>,
 }
 
 /// A file to be read.
@@ -44,10 +52,12 @@ pub(super) struct FileJob {
     pub(super) found: Found,
     pub(super) node: Node,
     pub(super) done: Arc<Slot>,
+    /// Where whoever reads it hands in pieces.
+    pub(super) pieces: Sender<Piece>,
 }
 
 /// A piece of a large file or stream.
-struct Piece {
+pub(super) struct Piece {
     bytes: Vec<u8>,
     number: usize,
     of: Arc<Content>,
@@ -84,12 +94,14 @@ struct Content {
     /// What happens when the last piece is stored.
     node: Mutex<Option<Node>>,
     done: Arc<Slot>,
+    /// Where its pieces are handed in.
+    pieces: Sender<Piece>,
 }
 
 impl Content {
-    fn new(node: Node, done: Arc<Slot>) -> Arc<Self> {
+    fn new(node: Node, done: Arc<Slot>, pieces: Sender<Piece>) -> Arc<Self> {
         // One for whoever reads: it is not over before he says so.
-        Arc::new(Self { ids: Mutex::default(), left: AtomicUsize::new(1), node: Mutex::new(Some(node)), done })
+        Arc::new(Self { ids: Mutex::default(), left: AtomicUsize::new(1), node: Mutex::new(Some(node)), done, pieces })
     }
 
     fn put(&self, number: usize, id: Option<Id>) {
@@ -132,14 +144,15 @@ impl<'a> Pool<'a> {
         spool: &'a Path,
         stopped: CancellationToken,
         threads: usize,
-    ) -> (Self, Sender<FileJob>) {
+    ) -> (Self, Inlets) {
         let (files_in, files) = bounded(FILES_AHEAD);
-        let pool =
-            Self { intake, cutter, notes, spool, stopped, failure: Mutex::default(), files, pieces: bounded(threads) };
-        (pool, files_in)
+        let (pieces_in, pieces) = bounded(threads);
+        let spare = bounded(threads);
+        let pool = Self { intake, cutter, notes, spool, stopped, failure: Mutex::default(), files, pieces, spare };
+        (pool, Inlets { files: files_in, pieces: pieces_in })
     }
 
-    /// Works until there are no more files and no more pieces.
+    /// Works until there are no more files and nobody who hands out pieces.
     pub(super) fn work(&self) {
         let mut tools = match self.intake.tools() {
             Ok(tools) => Some(tools),
@@ -149,31 +162,37 @@ impl<'a> Pool<'a> {
             }
         };
         let mut buffer = Vec::new();
+        let mut files = self.files.clone();
         loop {
             // Pieces first: they hold memory.
-            if let Ok(piece) = self.pieces.1.try_recv() {
+            if let Ok(piece) = self.pieces.try_recv() {
                 self.piece(piece, tools.as_mut());
                 continue;
             }
             select! {
-                recv(self.pieces.1) -> piece => if let Ok(piece) = piece {
-                    self.piece(piece, tools.as_mut());
+                recv(self.pieces) -> piece => match piece {
+                    Ok(piece) => self.piece(piece, tools.as_mut()),
+                    Err(_) => return,
                 },
-                recv(self.files) -> job => match job {
+                recv(files) -> job => match job {
                     Ok(job) => self.file(job, tools.as_mut(), &mut buffer),
-                    // Whoever hands out pieces comes here after it, and does those that nobody took.
-                    Err(_) if self.pieces.1.is_empty() => return,
-                    Err(_) => {}
+                    // All are handed in; those who read large ones can still be helped.
+                    Err(_) => files = never(),
                 },
             }
         }
     }
 
     /// Stores a stream as the content of `node`, in this thread and with the others' help.
-    pub(super) fn stream(&self, from: &mut dyn Read, node: Node) -> anyhow::Result<Option<Node>> {
+    pub(super) fn stream(
+        &self,
+        from: &mut dyn Read,
+        node: Node,
+        pieces: Sender<Piece>,
+    ) -> anyhow::Result<Option<Node>> {
         let done = Arc::new(Slot::default());
         let mut tools = self.intake.tools()?;
-        let content = Content::new(node, Arc::clone(&done));
+        let content = Content::new(node, Arc::clone(&done), pieces);
         let size = self.content(from, None, &content, Some(&mut tools), &mut Vec::new());
         if size.is_err() {
             content.give_up();
@@ -197,6 +216,7 @@ impl<'a> Pool<'a> {
         let saved = self.save(&piece.bytes, tools);
         piece.of.put(piece.number, saved);
         piece.of.piece_done();
+        let _ = self.spare.0.try_send(piece.bytes);
     }
 
     fn save(&self, bytes: &[u8], tools: Option<&mut Tools>) -> Option<Id> {
@@ -213,40 +233,35 @@ impl<'a> Pool<'a> {
     }
 
     fn file(&self, job: FileJob, tools: Option<&mut Tools>, buffer: &mut Vec<u8>) {
-        let FileJob { found, node, done } = job;
         if self.stopped.is_cancelled() || self.notes.is_unreadable() {
             // Once something cannot be read, the rest is only looked at.
             if self.notes.is_unreadable() && !self.stopped.is_cancelled() {
-                let _ = found.open(self.notes);
+                let _ = job.found.open(self.notes);
             }
-            return done.set(None);
+            return job.done.set(None);
         }
-        match self.read(&found, node, &done, tools, buffer) {
+        let (path, done) = (job.found.path.clone(), Arc::clone(&job.done));
+        match self.read(job, tools, buffer) {
             Ok(true) => {}
             Ok(false) => done.set(None),
             Err(error) => {
-                self.fail(error.context(format!("read {}", found.path.display())));
+                self.fail(error.context(format!("read {}", path.display())));
                 done.set(None);
             }
         }
     }
 
     /// Whether the slot is taken care of.
-    fn read(
-        &self,
-        found: &Found,
-        mut node: Node,
-        done: &Arc<Slot>,
-        tools: Option<&mut Tools>,
-        buffer: &mut Vec<u8>,
-    ) -> anyhow::Result<bool> {
+    fn read(&self, job: FileJob, tools: Option<&mut Tools>, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let FileJob { found, mut node, done, pieces } = job;
         let Some((mut file, stat)) = found.open(self.notes)? else { return Ok(false) };
-        node.extended_attributes = xattrs(found, attributes::of_open(&file), self.notes);
+        node.extended_attributes = xattrs(&found, attributes::of_open(&file), self.notes);
+        let content = Content::new(node, done, pieces);
         if live::is_database(&mut file)? {
-            match database(found, self.spool, self.notes, &self.stopped)? {
+            match database(&found, self.spool, self.notes, &self.stopped)? {
                 Some(mut copy) => {
                     let size = copy.metadata()?.len();
-                    self.whole(&mut copy, size, node, done, tools, buffer)?;
+                    self.whole(&mut copy, size, &content, tools, buffer)?;
                     return Ok(true);
                 }
                 None => self.notes.warn(format!(
@@ -256,7 +271,7 @@ impl<'a> Pool<'a> {
             }
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.whole(&mut file, size, node, done, tools, buffer)?;
+        self.whole(&mut file, size, &content, tools, buffer)?;
         let after = rustix::fs::fstat(&file)?;
         if (after.st_size, after.st_mtime, after.st_mtime_nsec) != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec) {
             self.notes.warn(format!("{} changed while it was read", found.path.display()));
@@ -268,13 +283,11 @@ impl<'a> Pool<'a> {
         &self,
         file: &mut File,
         size: u64,
-        node: Node,
-        done: &Arc<Slot>,
+        content: &Arc<Content>,
         tools: Option<&mut Tools>,
         buffer: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        let content = Content::new(node, Arc::clone(done));
-        let read = self.content(file, Some(size), &content, tools, buffer);
+        let read = self.content(file, Some(size), content, tools, buffer);
         if read.is_err() {
             content.give_up();
         }
@@ -335,12 +348,15 @@ impl<'a> Pool<'a> {
             content.put(number, None);
             // The last piece is not worth handing over: this thread would have nothing to do.
             let is_last = is_over && begin == end;
-            if is_last || self.pieces.0.is_full() {
+            if is_last || content.pieces.is_full() {
                 content.put(number, self.save(piece, tools.as_deref_mut()));
             } else {
                 content.left.fetch_add(1, Ordering::AcqRel);
-                let job = Piece { bytes: piece.to_vec(), number, of: Arc::clone(content) };
-                if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.pieces.0.try_send(job) {
+                let mut bytes = self.spare.1.try_recv().unwrap_or_default();
+                bytes.clear();
+                bytes.extend_from_slice(piece);
+                let job = Piece { bytes, number, of: Arc::clone(content) };
+                if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = content.pieces.try_send(job) {
                     self.piece(job, tools.as_deref_mut());
                 }
             }
