@@ -35,7 +35,7 @@ async fn method_headers_secrets_and_body_arrive_as_written() {
     assert_eq!(seen.header("accept"), Some("text/plain"));
     assert_eq!(seen.header("content-type"), Some("application/json"));
     assert!(seen.header("user-agent").unwrap().starts_with("rusuban/"));
-    assert_eq!(seen.body, r#"{"b":1,"a":[true,2.5],"at":"2026-01-02"}"#);
+    assert_eq!(seen.text(), r#"{"b":1,"a":[true,2.5],"at":"2026-01-02"}"#);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_header_of_ones_own_replaces_the_usual_one() {
     );
     call(&keys).await.0.unwrap();
     assert_eq!(server.seen()[0].header("content-type"), Some("text/xml"));
-    assert_eq!(server.seen()[0].body, "<a/>");
+    assert_eq!(server.seen()[0].text(), "<a/>");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn redirects_stay_on_the_server_and_a_post_stays_a_post() {
     })
     .await;
     let lines = |from: usize| {
-        server.seen()[from..].iter().map(|seen| format!("{} {}", seen.line, seen.body)).collect::<Vec<_>>()
+        server.seen()[from..].iter().map(|seen| format!("{} {}", seen.line, seen.text())).collect::<Vec<_>>()
     };
     let run = async |method: &str, path: &str| {
         let body = if method == "POST" { "body = 'x'" } else { "" };

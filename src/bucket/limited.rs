@@ -6,7 +6,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Body, Bucket, BucketError, Object, PART, Put, Result, Upload};
+use super::{
+    Body, Bucket, BucketError, Object, PART, Put, Result, Upload,
+    keeping::{ObjectLock, Purged, Versions},
+};
 
 /// A bucket with limits.
 #[derive(Clone, Debug)]
@@ -141,6 +144,19 @@ impl Bucket for Limited {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.patient(self.inner.delete(key)).await
+    }
+
+    async fn versions(&self) -> Result<Versions> {
+        self.patient(self.inner.versions()).await
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock> {
+        self.patient(self.inner.object_lock()).await
+    }
+
+    async fn purge(&self, key: &str) -> Result<Purged> {
+        // One request for each version, and each may be tried several times.
+        within(self.silence * 8, self.inner.purge(key)).await
     }
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
 pub mod folder;
+pub mod keeping;
 pub mod limited;
 pub mod memory;
 pub mod prefixed;
@@ -14,6 +15,8 @@ pub mod probe;
 pub mod retrying;
 pub mod s3;
 pub mod settings;
+
+use keeping::{ObjectLock, Purged, Versions};
 
 /// Why an operation on a bucket did not work; callers choose by it.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +110,21 @@ pub trait Bucket: Send + Sync + Debug {
 
     /// Removes an object; one that is not there is fine.
     async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Whether it keeps older versions of objects, where its server tells; a bucket that has no such thing keeps none.
+    async fn versions(&self) -> Result<Versions> {
+        Ok(Versions::Off)
+    }
+
+    /// Whether it locks objects against removal, where its server tells.
+    async fn object_lock(&self) -> Result<ObjectLock> {
+        Ok(ObjectLock::Off)
+    }
+
+    /// Removes what is still kept of a deleted object, as far as the server lets it go.
+    async fn purge(&self, _key: &str) -> Result<Purged> {
+        Ok(Purged::default())
+    }
 }
 
 /// An object on its way. Dropped without `finish`, it leaves nothing that can be read; only `abort` cleans up for certain.

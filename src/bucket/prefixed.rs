@@ -5,7 +5,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 
-use super::{Body, Bucket, Object, Put, Result, Upload};
+use super::{
+    Body, Bucket, Object, Put, Result, Upload,
+    keeping::{ObjectLock, Purged, Versions},
+};
 
 /// A bucket below a prefix of another.
 #[derive(Debug)]
@@ -81,5 +84,17 @@ impl Bucket for Prefixed {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(&self.inside(key)).await
+    }
+
+    async fn versions(&self) -> Result<Versions> {
+        self.inner.versions().await
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock> {
+        self.inner.object_lock().await
+    }
+
+    async fn purge(&self, key: &str) -> Result<Purged> {
+        self.inner.purge(&self.inside(key)).await
     }
 }

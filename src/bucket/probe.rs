@@ -1,4 +1,5 @@
-//! Trying a bucket out: what works there, and what its key may do. Everything that is written is removed again.
+//! Trying a bucket out: what works there, and what its key may do. What is written is removed again, as far as the bucket
+//! lets it go.
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -6,7 +7,10 @@ use chrono::TimeDelta;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::{Body, Bucket, BucketError, PART, Put, Result};
+use super::{
+    Body, Bucket, BucketError, PART, Put, Result,
+    keeping::{LockMode, ObjectLock, Purged, Versions},
+};
 use crate::clock::Clock;
 
 /// How a trial ended.
@@ -30,6 +34,9 @@ pub struct Trial {
     pub verdict: Verdict,
     /// In words.
     pub detail: String,
+    /// In one word, where programs may want to know more than the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
 }
 
 /// A clock that differs by more makes signatures fail soon.
@@ -44,6 +51,7 @@ pub async fn probe(bucket: &dyn Bucket, clock: &Clock) -> Vec<Trial> {
         // What was written before it stopped is removed all the same, as far as the key may.
         for key in &keys {
             let _ = bucket.delete(key).await;
+            let _ = bucket.purge(key).await;
         }
     }
     trials
@@ -51,7 +59,7 @@ pub async fn probe(bucket: &dyn Bucket, clock: &Clock) -> Vec<Trial> {
 
 async fn try_out(bucket: &dyn Bucket, clock: &Clock, keys: &[String; 3], trials: &mut Vec<Trial>) -> Option<()> {
     let [small, once, large] = keys;
-    let mut told = |what, verdict, detail: String| trials.push(Trial { what, verdict, detail });
+    let mut told = |what, verdict, detail: String| trials.push(Trial { what, verdict, detail, state: None });
     let mut needed = |what, result: Result<String>| match result {
         Ok(detail) => {
             told(what, Verdict::Works, detail);
@@ -99,28 +107,121 @@ async fn try_out(bucket: &dyn Bucket, clock: &Clock, keys: &[String; 3], trials:
         }
         Err(error) => told("clock", Verdict::Note, error.to_string()),
     }
+    let versions = bucket.versions().await;
+    let keeps_none = matches!(versions, Ok(Versions::Off));
+    trials.push(of_versions(versions));
+    trials.push(of_object_lock(bucket.object_lock().await));
+    trials.push(deletes(bucket, keys, keeps_none).await);
+    Some(())
+}
+
+fn of_versions(told: Result<Versions>) -> Trial {
+    let (verdict, state, detail) = match told {
+        Ok(Versions::Off) => (Verdict::Works, "off", "none are kept: what is deleted is gone, and its space is free".into()),
+        Ok(Versions::On) => (
+            Verdict::Note,
+            "on",
+            "older versions are kept: deleted objects stay and cost until a lifecycle rule of the bucket removes them, and \
+             prune frees nothing before"
+                .into(),
+        ),
+        Ok(Versions::Suspended) => (
+            Verdict::Note,
+            "suspended",
+            "no new ones are kept; those from before stay and cost until a lifecycle rule of the bucket removes them".into(),
+        ),
+        Err(error) => (Verdict::Note, "not_told", format!("not told: {error}")),
+    };
+    Trial { what: "versions", verdict, detail, state: Some(state) }
+}
+
+fn of_object_lock(told: Result<ObjectLock>) -> Trial {
+    let (verdict, state, detail) = match told {
+        Ok(ObjectLock::Off) => (Verdict::Works, "off", "nothing is locked against removal".to_owned()),
+        Ok(ObjectLock::OnRequest) => (
+            Verdict::Note,
+            "on_request",
+            "objects can be locked, but the bucket has no default retention, so backups are not".to_owned(),
+        ),
+        Ok(ObjectLock::Each { mode, time }) => {
+            let (state, who) = match mode {
+                LockMode::Governance => ("governance", "only a key that may bypass governance"),
+                LockMode::Compliance => ("compliance", "nobody"),
+            };
+            let detail = format!(
+                "each object is locked for {time} ({state}): {who} can remove it before, so what retention and prune delete \
+                 stays and costs until then"
+            );
+            (Verdict::Note, state, detail)
+        }
+        Err(error) => (Verdict::Note, "not_told", format!("not told: {error}")),
+    };
+    Trial { what: "object lock", verdict, detail, state: Some(state) }
+}
+
+/// Deletes what was written, and finds out what is left of it.
+async fn deletes(bucket: &dyn Bucket, keys: &[String; 3], keeps_none: bool) -> Trial {
     let mut removed = Ok(());
     for key in keys {
         removed = removed.and(bucket.delete(key).await);
     }
-    match (removed, bucket.head(small).await) {
-        (Ok(()), Err(BucketError::NotFound(_))) => {
-            told(
-                "delete",
-                Verdict::Works,
-                "this key MAY DELETE: whoever takes over this machine can delete its backups".to_owned(),
-            );
+    let (verdict, state, detail) = match (removed, bucket.head(&keys[0]).await) {
+        (Ok(()), Err(BucketError::NotFound(_))) => of_purge(purge(bucket, keys).await, keeps_none),
+        (Ok(()), _) => {
+            let detail = "the server says yes, and the object is still there (versions, or a lock)".to_owned();
+            (Verdict::Note, "still_there", detail)
         }
-        (Ok(()), _) => told(
-            "delete",
-            Verdict::Note,
-            "the server says yes, and the object is still there (versions, or a lock)".to_owned(),
-        ),
         (Err(error), _) => {
-            told("delete", Verdict::Note, format!("this key may not delete, so retention cannot work: {error}"))
+            let detail =
+                format!("this key may not delete: retention cannot work, and this test's objects stay: {error}");
+            (Verdict::Note, "refused", detail)
+        }
+    };
+    Trial { what: "delete", verdict, detail, state: Some(state) }
+}
+
+async fn purge(bucket: &dyn Bucket, keys: &[String; 3]) -> Result<Purged> {
+    let mut all = Purged::default();
+    for key in keys {
+        let purged = bucket.purge(key).await?;
+        all.found += purged.found;
+        all.left += purged.left;
+        all.left_bytes += purged.left_bytes;
+        all.refusal = all.refusal.or(purged.refusal);
+    }
+    Ok(all)
+}
+
+fn of_purge(purged: Result<Purged>, keeps_none: bool) -> (Verdict, &'static str, String) {
+    match purged {
+        // A server that keeps none need not be able to list them.
+        Err(_) if keeps_none => of_purge(Ok(Purged::default()), keeps_none),
+        Ok(Purged { found: 0, .. }) => {
+            let detail = "this key MAY DELETE: whoever takes over this machine can delete its backups";
+            (Verdict::Works, "gone", detail.to_owned())
+        }
+        Ok(Purged { left: 0, .. }) => {
+            let detail = "a delete leaves older versions, and this key MAY REMOVE THEM TOO: whoever takes over this machine \
+                          can delete its backups for good";
+            (Verdict::Works, "removable", detail.to_owned())
+        }
+        Ok(Purged { left, left_bytes, refusal, .. }) => {
+            let detail = format!(
+                "a delete leaves older versions, and this key may not remove them: nor may whoever takes over this machine. \
+                 Of this test {left} stay, {}: {}",
+                crate::text::size(left_bytes),
+                refusal.unwrap_or_default()
+            );
+            (Verdict::Note, "kept", detail)
+        }
+        Err(error) => {
+            let detail = format!(
+                "this key MAY DELETE: whoever takes over this machine can delete its backups; whether older versions stay is \
+                 not told: {error}"
+            );
+            (Verdict::Works, "not_told", detail)
         }
     }
-    Some(())
 }
 
 async fn same(bucket: &dyn Bucket, key: &str, range: Option<std::ops::Range<u64>>, expected: &[u8]) -> Result<String> {

@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 
-use super::{Body, Bucket, Object, Put, Result, Upload};
+use super::{
+    Body, Bucket, Object, Put, Result, Upload,
+    keeping::{ObjectLock, Purged, Versions},
+};
 use crate::clock::Clock;
 
 /// The longest wait between two tries.
@@ -114,6 +117,19 @@ impl Bucket for Retrying {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.patience.again(|| self.inner.delete(key)).await
+    }
+
+    async fn versions(&self) -> Result<Versions> {
+        self.patience.again(|| self.inner.versions()).await
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock> {
+        self.patience.again(|| self.inner.object_lock()).await
+    }
+
+    async fn purge(&self, key: &str) -> Result<Purged> {
+        // A second try would not find what the first has removed: the bucket itself tries each version again.
+        self.inner.purge(key).await
     }
 }
 

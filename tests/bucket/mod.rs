@@ -1,6 +1,7 @@
 //! Buckets: one suite of promises for each, and what each does when things go wrong.
 mod faults;
 mod folder;
+mod probe;
 mod promises;
 mod s3;
 mod suites;

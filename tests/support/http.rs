@@ -15,10 +15,14 @@ pub(crate) struct Seen {
     pub(crate) line: String,
     /// Names in lower case, in the order in which they came.
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -110,11 +114,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
             (name.to_lowercase(), value.to_owned())
         })
         .collect();
-    let mut seen = Seen { line, headers, body: String::new() };
+    let mut seen = Seen { line, headers, body: Vec::new() };
     assert!(seen.header("host").is_some());
     assert_eq!(seen.header("transfer-encoding"), None, "bodies have a length");
-    let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
-    stream.read_exact(&mut body).await.unwrap();
-    seen.body = String::from_utf8(body).unwrap();
+    seen.body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut seen.body).await.unwrap();
     Some(seen)
 }

@@ -1,5 +1,6 @@
 //! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
 pub(crate) mod cut;
+pub(crate) mod fake_s3;
 pub(crate) mod faulty;
 pub(crate) mod garage;
 pub(crate) mod http;

@@ -25,6 +25,7 @@ use futures_util::{StreamExt as _, stream, stream::BoxStream};
 
 use super::{
     Body, Bucket, BucketError, Object, Put, Result, Upload,
+    keeping::{ObjectLock, Purged, Versions},
     limited::{time_to_send, within},
     retrying::Patience,
 };
@@ -32,6 +33,7 @@ use crate::config::secret::Secret;
 
 mod explain;
 mod upload;
+mod versions;
 
 use explain::{explain, root_cause};
 
@@ -305,5 +307,17 @@ impl Bucket for S3 {
             Ok(_) | Err(BucketError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn versions(&self) -> Result<Versions> {
+        self.ask_for_versions().await
+    }
+
+    async fn object_lock(&self) -> Result<ObjectLock> {
+        self.ask_for_object_lock().await
+    }
+
+    async fn purge(&self, key: &str) -> Result<Purged> {
+        self.remove_versions(key).await
     }
 }
