@@ -5,21 +5,22 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use aws_sdk_s3::types::ObjectLockRetentionMode;
+use rusuban::config::secret::Secret;
+
 use crate::repository::noise;
 use crate::support::{
+    ceph::{self, CephBucket, DELETE, NEEDED, User},
     garage::{BUCKET, Garage, REGION, garage},
     restic::Restic,
     trees::{assert_equal, sh},
 };
 
 fn rusuban(home: &Path, arguments: &[&str]) -> Output {
-    let (key, secret) = Garage::credentials();
     Command::new(env!("CARGO_BIN_EXE_rusuban"))
         .arg("--home")
         .arg(home)
         .args(arguments)
-        .env("S3_ACCESS_KEY", key.reveal())
-        .env("S3_SECRET_KEY", secret.reveal())
         .stdin(Stdio::null())
         .output()
         .unwrap()
@@ -32,8 +33,32 @@ fn succeeds(home: &Path, arguments: &[&str]) -> String {
     text
 }
 
-/// A home whose backups go to that server, below a prefix of its own.
-fn home(endpoint: &str, prefix: &str, more: &str, job: &str) -> tempfile::TempDir {
+/// A bucket, and a key to it.
+struct Place {
+    endpoint: String,
+    bucket: String,
+    region: &'static str,
+    credentials: (Secret, Secret),
+}
+
+impl Place {
+    fn of(server: &Garage) -> Self {
+        let (endpoint, bucket, region) = (server.endpoint.clone(), BUCKET.to_owned(), REGION);
+        Self { endpoint, bucket, region, credentials: Garage::credentials() }
+    }
+
+    /// The repository `home` below that prefix, for stock restic.
+    fn restic(&self, prefix: &str) -> Restic {
+        let place = format!("s3:{}/{}/{prefix}/home", self.endpoint, self.bucket);
+        Restic::new(place.as_ref(), "correct horse")
+            .with_environment("AWS_ACCESS_KEY_ID", self.credentials.0.reveal())
+            .with_environment("AWS_SECRET_ACCESS_KEY", self.credentials.1.reveal())
+            .with_environment("AWS_DEFAULT_REGION", self.region)
+    }
+}
+
+/// A home whose backups go there, below a prefix of its own.
+fn home(place: &Place, prefix: &str, more: &str, job: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("jobs")).unwrap();
     fs::create_dir_all(home.path().join("files/deeper")).unwrap();
@@ -45,11 +70,15 @@ fn home(endpoint: &str, prefix: &str, more: &str, job: &str) -> tempfile::TempDi
         "sqlite3 '{}' 'CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<9000) INSERT INTO t SELECT hex(i) FROM n'",
         home.path().join("app.db").display()
     ));
-    fs::write(home.path().join("password"), "correct horse").unwrap();
-    sh(&format!("chmod 600 '{}'", home.path().join("password").display()));
+    let (key, secret) = &place.credentials;
+    for (name, secret) in [("password", "correct horse"), ("key", key.reveal()), ("secret", secret.reveal())] {
+        fs::write(home.path().join(name), secret).unwrap();
+        sh(&format!("chmod 600 '{}'", home.path().join(name).display()));
+    }
+    let Place { endpoint, bucket, region, .. } = place;
     let settings = format!(
-        "[bucket.home]\ns3 = \"{BUCKET}/{prefix}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n\
-         access_key = {{ env = \"S3_ACCESS_KEY\" }}\nsecret_key = {{ env = \"S3_SECRET_KEY\" }}\n{more}\n\
+        "[bucket.home]\ns3 = \"{bucket}/{prefix}\"\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\n\
+         access_key = {{ file = \"key\" }}\nsecret_key = {{ file = \"secret\" }}\n{more}\n\
          [repository.home]\nbucket = \"home\"\npassword = {{ file = \"password\" }}\n"
     );
     fs::write(home.path().join("rusuban.toml"), settings).unwrap();
@@ -68,7 +97,7 @@ fn assert_back(home: &Path) {
 #[test]
 fn a_plain_backup_goes_there_and_comes_back_also_slowly() {
     for (prefix, more) in [("plain", ""), ("slowly", "upload_limit = \"1 MiB\"\ndownload_limit = \"2 MiB\"")] {
-        let home = home(&garage().endpoint, prefix, more, "bucket = \"home\"\nkeep = { last = 2 }");
+        let home = home(&Place::of(garage()), prefix, more, "bucket = \"home\"\nkeep = { last = 2 }");
         let home = home.path();
         let rounds = if more.is_empty() { 3 } else { 1 };
         if more.is_empty() {
@@ -86,7 +115,12 @@ fn a_plain_backup_goes_there_and_comes_back_also_slowly() {
 
 #[test]
 fn a_repository_is_made_there_and_stock_restic_reads_it() {
-    let home = home(&garage().endpoint, "repository", "", "repository = \"home\"\nkeep = { last = 2 }");
+    assert_repository_lives(&Place::of(garage()), "repository");
+}
+
+/// A repository is made there, gets backups, forgets and prunes, and gives all back, to stock restic too.
+fn assert_repository_lives(place: &Place, prefix: &str) {
+    let home = home(place, prefix, "", "repository = \"home\"\nkeep = { last = 2 }");
     let home = home.path();
     succeeds(home, &["repository", "init", "home"]);
     for round in 0..3 {
@@ -101,12 +135,7 @@ fn a_repository_is_made_there_and_stock_restic_reads_it() {
     assert_back(home);
     assert_eq!(succeeds(home, &["dump", "keep", home.join("files/changes").to_str().unwrap()]), "round 2");
 
-    let (key, secret) = Garage::credentials();
-    let place = format!("s3:{}/{BUCKET}/repository/home", garage().endpoint);
-    let restic = Restic::new(place.as_ref(), "correct horse")
-        .with_environment("AWS_ACCESS_KEY_ID", key.reveal())
-        .with_environment("AWS_SECRET_ACCESS_KEY", secret.reveal())
-        .with_environment("AWS_DEFAULT_REGION", REGION);
+    let restic = place.restic(prefix);
     restic.check().unwrap();
     let by_restic = home.join("by-restic");
     restic.restore("latest", &by_restic);
@@ -117,7 +146,7 @@ fn a_repository_is_made_there_and_stock_restic_reads_it() {
 fn a_server_that_dies_meanwhile_leaves_a_red_run() {
     let server = Garage::start();
     let more = "upload_limit = \"128 KiB\"\nretries = 1\ntimeout = \"2s\"";
-    let home = home(&server.endpoint, "dies", more, "bucket = \"home\"");
+    let home = home(&Place::of(&server), "dies", more, "bucket = \"home\"");
     let path = home.path().to_owned();
     let running = std::thread::spawn(move || rusuban(&path, &["run", "keep"]));
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -128,4 +157,38 @@ fn a_server_that_dies_meanwhile_leaves_a_red_run() {
     assert!(text.contains("failed") && text.contains("unreachable"), "{text}");
     let runs = succeeds(home.path(), &["runs"]);
     assert!(runs.contains("failed") && !runs.contains("succeeded"), "{runs}");
+}
+
+mod ceph_server {
+    use super::*;
+
+    fn place(bucket: &CephBucket, user: User) -> Place {
+        let (endpoint, bucket) = (ceph::endpoint(), bucket.name.clone());
+        Place { endpoint, bucket, region: "us-east-1", credentials: user.credentials() }
+    }
+
+    async fn repository_lives(bucket: &CephBucket, user: User) {
+        let place = place(bucket, user);
+        tokio::task::spawn_blocking(move || assert_repository_lives(&place, "repository")).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "run by dev/test --ceph"]
+    async fn a_repository_lives_with_a_key_that_may_do_what_is_needed_and_no_more() {
+        let bucket = CephBucket::plain().await;
+        bucket.let_guest(&[&NEEDED[..], &[DELETE]].concat()).await;
+        repository_lives(&bucket, User::Guest).await;
+        assert_eq!(bucket.hidden().await, [""; 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "run by dev/test --ceph"]
+    async fn a_repository_lives_in_a_locked_bucket_where_a_prune_hides_and_frees_nothing() {
+        let bucket = CephBucket::locked(ObjectLockRetentionMode::Compliance).await;
+        repository_lives(&bucket, User::House).await;
+        let hidden = bucket.hidden().await;
+        for folder in ["repository/home/snapshots/", "repository/home/index/"] {
+            assert!(hidden.iter().any(|key| key.starts_with(folder)), "{folder} in {hidden:?}");
+        }
+    }
 }
