@@ -6,7 +6,7 @@ use std::{
 
 use rusuban::{
     bucket::{
-        Bucket, BucketError, Put,
+        Bucket, BucketError, PART, Put,
         folder::Folder,
         keeping::{LockMode, ObjectLock, Versions},
         memory::Memory,
@@ -16,7 +16,7 @@ use rusuban::{
     clock::Clock,
 };
 
-use super::promises::keys;
+use super::promises::{keys, noise, read, upload};
 use crate::support::{
     fake_s3::{Asked, BUCKET, FakeS3, Nature},
     garage,
@@ -177,6 +177,28 @@ async fn a_purge_removes_the_versions_of_that_key_and_of_no_other() {
     assert_eq!(keys(&part, "").await, ["a/b", "ab"]);
     assert_eq!(part.versions().await.unwrap(), Versions::On);
     assert_eq!(part.object_lock().await.unwrap(), ObjectLock::Off);
+}
+
+#[tokio::test]
+async fn where_objects_are_locked_each_body_goes_with_its_md5_and_elsewhere_none() {
+    for (object_lock, locks) in [(Some(GOVERNANCE), true), (Some(ON_REQUEST), false)] {
+        let fake = FakeS3::start(Nature { versioning: Some("Enabled"), object_lock, ..Nature::default() }).await;
+        let bucket = fake.bucket().await;
+        upload(&bucket, "large", &noise(1, 2 * PART + 1000)).await.unwrap();
+        bucket.put("small", "x".into(), Put::Replace).await.unwrap();
+        bucket.put("small", "y".into(), Put::IfAbsent).await.unwrap_err();
+        assert!(read(&bucket, "large").await.unwrap() == noise(1, 2 * PART + 1000));
+        assert_eq!(read(&bucket, "small").await.unwrap(), "x");
+        let with: Vec<bool> = fake.server.seen().iter().map(|seen| seen.header("content-md5").is_some()).collect();
+        let puts: Vec<_> = fake.server.seen().into_iter().filter(|seen| seen.line.starts_with("PUT ")).collect();
+        if locks {
+            // Parts are on their way at once, and each may be told once.
+            let refused = puts.iter().filter(|seen| seen.header("content-md5").is_none()).count();
+            assert!((1..=3).contains(&refused) && puts.len() == 5 + refused, "{refused} of {}", puts.len());
+        } else {
+            assert_eq!((puts.len(), with.contains(&true)), (5, false));
+        }
+    }
 }
 
 #[tokio::test]

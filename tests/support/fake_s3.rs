@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use md5::{Digest as _, Md5};
 use rusuban::{
     bucket::s3::{S3, S3Settings},
     clock::Clock,
     config::secret::Secret,
 };
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use super::{
     garage::patience,
@@ -45,6 +47,13 @@ pub(crate) struct Nature {
     pub(crate) may_remove_versions: bool,
     /// The key may delete at all.
     pub(crate) may_not_delete: bool,
+}
+
+impl Nature {
+    /// Each object is locked when it is written.
+    fn locks(&self) -> bool {
+        self.object_lock.is_some_and(|lock| lock.contains("<DefaultRetention>"))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -101,8 +110,8 @@ impl FakeS3 {
     }
 }
 
-fn refusal(status: &str, code: &str) -> Reply {
-    let body = format!("<Error><Code>{code}</Code><Message>the fake says {code}</Message></Error>");
+fn refusal(status: &str, code: &str, message: &str) -> Reply {
+    let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
     answer(status, "content-type: application/xml\r\n", body)
 }
 
@@ -143,9 +152,18 @@ impl Contents {
         let digest: String = Sha256::digest(&seen.body).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(seen.header("x-amz-content-sha256"), Some(digest.as_str()), "the body is not signed");
 
+        if let Some(told) = seen.header("content-md5") {
+            assert_eq!(told, BASE64_STANDARD.encode(Md5::digest(&seen.body)), "the MD5 is another's");
+        }
+
         let method = seen.line.split(' ').next().unwrap();
         let names: Vec<_> = words.keys().map(String::as_str).collect();
         match (method, key.is_empty(), &names[..]) {
+            ("PUT", false, _) if nature.locks() && seen.header("content-md5").is_none() => refusal(
+                "400 Bad Request",
+                "InvalidRequest",
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put requests with Object Lock parameters",
+            ),
             ("PUT", false, []) => self.put(nature, key, seen.body.clone(), seen.header("if-none-match")),
             ("PUT", false, ["partNumber", "uploadId"]) => {
                 let parts = self.uploads.get_mut(&words["uploadId"]).unwrap();
@@ -181,7 +199,7 @@ impl Contents {
                 Some(configuration) => {
                     xml(&format!("<ObjectLockConfiguration>{configuration}</ObjectLockConfiguration>"))
                 }
-                None => refusal("404 Not Found", "ObjectLockConfigurationNotFoundError"),
+                None => refusal("404 Not Found", "ObjectLockConfigurationNotFoundError", "so it is"),
             }),
             ("GET", true, ["prefix", "versions"] | ["key-marker", "prefix", "version-id-marker", "versions"]) => {
                 asked(nature, || self.list_versions(&words))
@@ -208,7 +226,7 @@ impl Contents {
     fn put(&mut self, nature: &Nature, key: &str, body: Vec<u8>, condition: Option<&str>) -> Reply {
         assert!(matches!(condition, None | Some("*")), "{condition:?}");
         if condition.is_some() && self.there(key).is_some() {
-            return refusal("412 Precondition Failed", "PreconditionFailed");
+            return refusal("412 Precondition Failed", "PreconditionFailed", "so it is");
         }
         self.add(nature, key, Some(body));
         answer("200 OK", "etag: \"small\"\r\n", "")
@@ -220,7 +238,7 @@ impl Contents {
             return if method == "HEAD" {
                 answer("404 Not Found", "", "")
             } else {
-                refusal("404 Not Found", "NoSuchKey")
+                refusal("404 Not Found", "NoSuchKey", "so it is")
             };
         };
         let (status, bytes) = match range.map(|range| range.strip_prefix("bytes=").unwrap().split_once('-').unwrap()) {
@@ -239,7 +257,7 @@ impl Contents {
 
     fn delete(&mut self, nature: &Nature, key: &str) -> Reply {
         if nature.may_not_delete {
-            return refusal("403 Forbidden", "AccessDenied");
+            return refusal("403 Forbidden", "AccessDenied", "so it is");
         }
         self.add(nature, key, None);
         answer("204 No Content", "", "")
@@ -248,10 +266,9 @@ impl Contents {
     fn remove(&mut self, nature: &Nature, key: &str, id: &str) -> Reply {
         let versions = self.objects.get_mut(key).unwrap();
         let at = versions.iter().position(|version| version.id == id).expect("a version that was listed");
-        let locked = nature.object_lock.is_some_and(|lock| lock.contains("<DefaultRetention>"));
         // A mark is not locked.
-        if !nature.may_remove_versions || (locked && versions[at].bytes.is_some()) {
-            return refusal("403 Forbidden", "AccessDenied");
+        if !nature.may_remove_versions || (nature.locks() && versions[at].bytes.is_some()) {
+            return refusal("403 Forbidden", "AccessDenied", "so it is");
         }
         versions.remove(at);
         answer("204 No Content", "", "")
@@ -298,7 +315,7 @@ impl Contents {
 fn asked(nature: &Nature, told: impl FnOnce() -> Reply) -> Reply {
     match nature.asked {
         Asked::Answers => told(),
-        Asked::NotImplemented => refusal("501 Not Implemented", "NotImplemented"),
-        Asked::Denied => refusal("403 Forbidden", "AccessDenied"),
+        Asked::NotImplemented => refusal("501 Not Implemented", "NotImplemented", "so it is"),
+        Asked::Denied => refusal("403 Forbidden", "AccessDenied", "so it is"),
     }
 }

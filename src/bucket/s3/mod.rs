@@ -1,8 +1,17 @@
 //! An S3 bucket and prefix.
 //!
 //! Bodies are sent from memory only: their SHA-256 is then part of the signature, on plain http too. Streamed bodies with
-//! trailing checksums, the SDK's default, are refused by Garage and by older Ceph; so checksums are sent "when required".
-use std::{fmt, ops::Range, time::Duration};
+//! trailing checksums, the SDK's default, are refused by Garage and by older Ceph; so checksums are sent "when required". AWS
+//! requires one where objects are locked: there each body's MD5 goes with it, which every server knows.
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
@@ -19,9 +28,11 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use md5::{Digest as _, Md5};
 
 use super::{
     Body, Bucket, BucketError, Object, Put, Result, Upload,
@@ -70,6 +81,8 @@ pub struct S3 {
     server: String,
     silence: Duration,
     patience: Patience,
+    /// The server has said that it wants each body's MD5.
+    wants_md5: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for S3 {
@@ -127,6 +140,7 @@ impl S3 {
             server: server.to_owned(),
             silence: settings.silence,
             patience: settings.patience,
+            wants_md5: Arc::default(),
         })
     }
 
@@ -160,6 +174,23 @@ impl S3 {
         within(limit, async { request.await.map_err(|error| explain(&error, key, &self.server)) }).await
     }
 
+    /// Sends a body with the request that is made for its MD5, which is given where the server wants it.
+    async fn send<T, E, F>(&self, key: &str, body: &Bytes, request: impl Fn(Option<String>) -> F) -> Result<T>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        F: Future<Output = std::result::Result<T, SdkError<E>>>,
+    {
+        let md5 = || BASE64_STANDARD.encode(Md5::digest(body));
+        let wanted = self.wants_md5.load(Ordering::Relaxed);
+        match self.ask(key, body.len(), request(wanted.then(md5))).await {
+            Err(BucketError::Other(text)) if !wanted && text.contains("Content-MD5") => {
+                self.wants_md5.store(true, Ordering::Relaxed);
+                self.ask(key, body.len(), request(Some(md5()))).await
+            }
+            sent => sent,
+        }
+    }
+
     async fn page(&self, prefix: &str, delimiter: Option<&str>, next: Option<&str>) -> Result<ListObjectsV2Output> {
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
         let request = request.set_delimiter(delimiter.map(str::to_owned));
@@ -191,12 +222,12 @@ impl Bucket for S3 {
     }
 
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
-        let bytes = body.len();
-        let mut request = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(ByteStream::from(body));
-        if put == Put::IfAbsent {
-            request = request.if_none_match("*");
-        }
-        self.ask(key, bytes, request.send()).await.map(drop)
+        let request = |md5| {
+            let request = self.client.put_object().bucket(&self.bucket).key(self.key(key));
+            let request = request.set_if_none_match((put == Put::IfAbsent).then(|| "*".to_owned()));
+            request.set_content_md5(md5).body(ByteStream::from(body.clone())).send()
+        };
+        self.send(key, &body, request).await.map(drop)
     }
 
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {

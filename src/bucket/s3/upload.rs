@@ -76,12 +76,12 @@ impl S3Upload {
         self.begun += 1;
         let (bucket, key, id, number) = (self.bucket.clone(), self.key.clone(), self.id.clone(), self.begun);
         self.on_their_way.spawn(async move {
-            let send = || async {
+            let request = |md5| {
                 let request = bucket.client.upload_part().bucket(&bucket.bucket).key(bucket.key(&key)).upload_id(&id);
-                let request = request.part_number(number).body(ByteStream::from(part.clone()));
-                bucket.ask(&key, part.len(), request.send()).await
+                let request = request.part_number(number).set_content_md5(md5);
+                request.body(ByteStream::from(part.clone())).send()
             };
-            let sent = bucket.patience.again(send).await?;
+            let sent = bucket.patience.again(|| bucket.send(&key, &part, request)).await?;
             Ok((number, CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build()))
         });
         Ok(())
