@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    rusuban::process::raise_open_files();
     cli.color().write_global();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("RUSUBAN_LOG").unwrap_or_else(|_| EnvFilter::new(cli.log_level())))

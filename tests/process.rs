@@ -133,3 +133,71 @@ async fn dropped_half_way_it_kills_even_what_has_no_mark() {
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
 }
+
+/// What a shell line prints as its process number, and whether that process is there.
+async fn pid_in(file: &Path) -> String {
+    let written = async {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text.ends_with('\n') {
+                return text.trim().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), written).await.unwrap()
+}
+
+fn is_there(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+}
+
+/// It leaves its group, its session, its parent, its environment and its output.
+const RUNS_AWAY: &str = "(setsid env -i sh -c 'echo $$ > PID; exec sleep 1000' < /dev/null > /dev/null 2>&1 &) ; ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_everything_it_could_is_found_and_no_other_runs_process_is() {
+    let home = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let line = |pid: &Path| RUNS_AWAY.replace("PID", pid.to_str().unwrap());
+    let first = command(home.path(), 1, &["sh", "-c", &(line(&one) + "sleep 1000")]);
+    let second = command(home.path(), 2, &["sh", "-c", &line(&two)]);
+    let (first, second) = tokio::join!(process::run(&first, &stop, |_| {}), async {
+        let second = hear(&second).await;
+        pid_in(&one).await;
+        pid_in(&two).await;
+        // Its parent is long gone.
+        stop.cancel();
+        second
+    });
+    assert!(first.unwrap().stopped && second.0.exit == Exit::Code(0));
+    let (one, two) = (pid_in(&one).await, pid_in(&two).await);
+    assert!(!is_there(&one), "it got away");
+    assert!(is_there(&two), "it is another run's");
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert_eq!(Tree::new(elsewhere.path(), RunId(2)).end(Duration::ZERO).await.killed, 0, "another home's");
+    // As at the next start of a server that was killed.
+    let ending = Tree::new(home.path(), RunId(2)).end(Duration::from_secs(5)).await;
+    assert_eq!((ending.asked, ending.left), (1, 0));
+    assert!(!is_there(&two));
+}
+
+#[tokio::test]
+async fn a_command_gets_the_limit_on_open_files_that_we_were_started_with() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+    process::raise_open_files();
+    assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
+    let home = tempfile::tempdir().unwrap();
+    let asked = command(home.path(), 1, &["sh", "-c", "ulimit -Sn; ulimit -Hn"]);
+    let given = ["256".to_owned(), limit.maximum.map_or("unlimited".to_owned(), |most| most.to_string())];
+    assert_eq!(hear(&asked).await.1, given);
+    // With many files open, of which another thread may open one more at any time.
+    let _open: Vec<_> = (0..300).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let asked = command(home.path(), 1, &["sh", "-c", "sleep 0.3; ulimit -Sn; ulimit -Hn"]);
+    assert_eq!(hear(&asked).await.1, given);
+    assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum, "ours is as it was");
+    assert_eq!(getrlimit(Resource::Rttime).current, None);
+}

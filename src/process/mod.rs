@@ -2,6 +2,7 @@
 //!
 //! Standard output and error are one pipe, so their lines arrive in the order in which they were written. Secrets
 //! travel in the environment, never in arguments, which every user of the machine can read.
+mod inherited;
 mod output;
 mod tree;
 mod user;
@@ -19,6 +20,7 @@ use rustix::process::Signal;
 use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use inherited::raise_open_files;
 pub use tree::{Ending, Tree};
 
 /// How long the output is still read after the command itself has ended, while a process that it left behind keeps the pipe open.
@@ -33,7 +35,7 @@ pub struct Command {
     /// Added to the environment.
     pub environment: Vec<(String, String)>,
     /// As whom: a name in `/etc/passwd`. Another user than our own needs root, gets a fresh environment, and belongs to
-    /// no group but its own.
+    /// the groups that `/etc/group` gives it.
     pub user: Option<String>,
     /// Marks all that comes of it.
     pub tree: Tree,
@@ -180,8 +182,12 @@ fn start(command: &Command) -> anyhow::Result<(tokio::process::Child, pipe::Rece
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("make a pipe for the command's output")?;
     let errors = writer.try_clone().context("make a pipe for the command's output")?;
     let mut child = tokio::process::Command::new(program);
-    if let Some(name) = &command.user {
-        user::become_user(&mut child, name).with_context(|| format!("run `{named}` as user `{name}`"))?;
+    let other = match &command.user {
+        Some(name) => user::other(name).with_context(|| format!("run `{named}` as user `{name}`"))?,
+        None => None,
+    };
+    if let Some(other) = &other {
+        other.dress(&mut child);
     }
     child
         .args(&arguments[1..])
@@ -195,7 +201,11 @@ fn start(command: &Command) -> anyhow::Result<(tokio::process::Child, pipe::Rece
     if let Some(folder) = &command.folder {
         child.current_dir(folder);
     }
-    let spawned = child.spawn().map_err(|error| match error.kind() {
+    let spawned = inherited::start(command.tree.number(), || match &other {
+        Some(other) => other.spawn(&mut child),
+        None => child.spawn(),
+    });
+    let spawned = spawned.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => anyhow::anyhow!("run `{program}`: there is no such program"),
         std::io::ErrorKind::PermissionDenied => {
             anyhow::anyhow!("run `{program}`: permission denied (is it executable, and the folder open to this user?)")

@@ -1,8 +1,9 @@
-//! All processes that came of one run, wherever they have gone: found by a mark in their environment and by their parents.
+//! All processes that came of one run, wherever they have gone: found by a mark and by their parents.
 //!
 //! A process group is not enough: `setsid` leaves it. The mark is inherited by everything that the run starts, also after
-//! a double fork. A process that both clears its environment and is orphaned is not found; nothing short of a control
-//! group would.
+//! a double fork, and there are two of it: in the environment, which a process may clear, and in a resource limit (see
+//! [`inherited`]), which a process can set anew and hardly one does. Neither adopting orphans nor a control group tells
+//! more: an adopted orphan does not say which of the runs at work it is of, and a control group is rarely ours to make.
 use std::{
     collections::HashSet,
     ffi::OsString,
@@ -12,8 +13,10 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use super::inherited;
 use crate::model::RunId;
 
 /// The processes of one run.
@@ -60,6 +63,13 @@ impl Tree {
     #[must_use]
     pub fn environment(&self) -> [(&'static str, OsString); 2] {
         [("RUSUBAN_HOME", self.home.clone().into_os_string()), ("RUSUBAN_RUN", self.run.to_string().into())]
+    }
+
+    /// The mark, for a limit: so large that it limits nothing, and another for each run of each home.
+    pub(super) fn number(&self) -> u64 {
+        let hash = Sha256::new().chain_update(self.home.as_os_str().as_bytes()).chain_update(self.run.0.to_le_bytes());
+        let first = hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        1 << 62 | first >> 2
     }
 
     pub(super) fn with_root(&self, id: Option<u32>) -> Self {
@@ -130,11 +140,13 @@ impl Tree {
             entry.push(value);
             entry.into_vec()
         });
+        let number = self.number();
         let mut found: HashSet<i32> = all
             .iter()
             .filter(|process| {
                 Some(process.group) == self.root
                     || (Some(process.id) == self.root && !self.reaped)
+                    || process.has_in_limits(number)
                     || process.has_in_environment(&mark)
             })
             .map(|process| process.id)
@@ -173,6 +185,11 @@ impl Process {
 
     fn is_there(&self) -> bool {
         Self::read(self.id).is_some_and(|now| now.began == self.began)
+    }
+
+    fn has_in_limits(&self, mark: u64) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/limits", self.id))
+            .is_ok_and(|limits| inherited::mark_in(&limits) == Some(mark))
     }
 
     fn has_in_environment(&self, entries: &[Vec<u8>]) -> bool {

@@ -22,6 +22,26 @@ async fn a_time_limit_ends_a_grandchild_that_left_its_group_and_is_deaf() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_time_limit_ends_what_left_its_session_and_its_parent_and_cleared_its_environment() {
+    let house = House::new();
+    let other = shell("other", "setsid env -i sh -c 'echo $$ > other; exec sleep 1000' < /dev/null > /dev/null 2>&1 &");
+    assert_eq!(outcome(&house.run(&other).await), Outcome::Succeeded);
+    let mut job = shell("runs-away", "setsid env -i sh -c 'echo $$ > pid; exec sleep 1000' & sleep 1000");
+    job.policies.timeout = Some(Span(Duration::from_millis(500)));
+    let run = house.start(&job).await;
+    let (pid, other) = (house.appears("pid").await, house.appears("other").await);
+    let run = house.end(run).await;
+    assert_eq!(outcome(&run), Outcome::TimedOut);
+    house.until(|| !is_there(&pid)).await;
+    assert!(is_there(&other), "what another run left behind is none of this one's");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(other.parse().unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_command_ends_at_once_even_if_it_ends_well() {
     let house = House::new();
     let run = house.start(&shell("sleeper", "trap 'exit 0' TERM; echo > here; sleep 1000 & wait")).await;
