@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{ActiveRun, gate::Gate, record::RunRecord};
+use super::{ActiveRun, gate::Gate, locks::Lock, record::RunRecord};
 use crate::{
     clock::Clock,
     model::{JobName, Run, RunId},
@@ -33,7 +33,7 @@ struct State {
 #[derive(Clone)]
 enum Waits {
     /// For these locks and a place in this class.
-    Gate(Vec<String>, String),
+    Gate(Vec<Lock>, String),
     /// For the next attempt.
     Retry(DateTime<Utc>),
 }
@@ -66,7 +66,7 @@ impl Active {
         self.state().since.is_none()
     }
 
-    pub(super) fn waits_at_gate(&self, locks: &[String], class: &str) {
+    pub(super) fn waits_at_gate(&self, locks: &[Lock], class: &str) {
         self.state().waits = Some(Waits::Gate(locks.to_vec(), class.to_owned()));
     }
 

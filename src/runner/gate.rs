@@ -99,10 +99,10 @@ impl Gate {
     }
 
     /// What a run with these locks would wait for now, in words.
-    pub(super) fn obstacle(&self, locks: &[String], class: &str) -> Option<String> {
+    pub(super) fn obstacle(&self, locks: &[Lock], class: &str) -> Option<String> {
         let state = self.state();
-        for lock in Lock::all(locks) {
-            if let Some(who) = state.held.in_the_way(&lock) {
+        for lock in locks {
+            if let Some(who) = state.held.in_the_way(lock) {
                 return Some(format!("{lock}, which {who} holds"));
             }
         }
@@ -111,11 +111,11 @@ impl Gate {
     }
 
     /// Takes a place in the queue for all `locks` and a place in `class`: who comes first is served first.
-    pub(super) fn queue(self: &Arc<Self>, who: &str, locks: &[String], class: &str) -> Turn {
+    pub(super) fn queue(self: &Arc<Self>, who: &str, locks: Vec<Lock>, class: &str) -> Turn {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
-        let granted = state.wait(id, who.into(), Lock::all(locks), class);
+        let granted = state.wait(id, who.into(), locks, class);
         Turn { pass: Pass { gate: Arc::clone(self), id }, granted }
     }
 
@@ -235,12 +235,13 @@ mod tests {
 
     use super::*;
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn names(names: &[&str]) -> Vec<Lock> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Lock::all(&names, std::path::Path::new("/home"))
     }
 
     async fn gets_in(gate: &Arc<Gate>, locks: &[&str], class: &str) -> Option<Pass> {
-        tokio::time::timeout(Duration::from_millis(1), gate.queue("a test", &names(locks), class).comes()).await.ok()
+        tokio::time::timeout(Duration::from_millis(1), gate.queue("a test", names(locks), class).comes()).await.ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +276,7 @@ mod tests {
         let a = gets_in(&gate, &["a"], "command").await.unwrap();
         let both = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.queue("both", &names(&["a", "b"]), "command").comes().await }
+            async move { gate.queue("both", names(&["a", "b"]), "command").comes().await }
         });
         tokio::task::yield_now().await;
         // `b` is free, but it is kept for the one that waits for both.
@@ -312,7 +313,7 @@ mod tests {
             .map(|number| {
                 let gate = Arc::clone(&gate);
                 tokio::spawn(async move {
-                    drop(gate.queue("x", &names(&[&format!("job:{number}")]), "command").comes().await)
+                    drop(gate.queue("x", names(&[&format!("job:{number}")]), "command").comes().await)
                 })
             })
             .collect();

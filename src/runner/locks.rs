@@ -3,7 +3,9 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Component, Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
 /// The name of a thing that no two runs touch at once.
@@ -35,17 +37,17 @@ pub(super) fn decrease<K: std::hash::Hash + Eq + std::borrow::Borrow<Q>, Q: std:
 }
 
 impl Lock {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, home: &Path) -> Self {
         match name.strip_prefix("path:") {
-            // `/srv//photos/` and `/srv/./photos` are one place.
-            Some(path) => Self::Path(Path::new(path).components().filter(|part| *part != Component::CurDir).collect()),
+            Some(path) => Self::Path(one_name(&home.join(path))),
             None => Self::Name(name.to_owned()),
         }
     }
 
-    /// The locks of one run: each once, and no path below another of them.
-    pub(super) fn all(names: &[String]) -> Vec<Self> {
-        let mut locks: Vec<_> = names.iter().map(|name| Self::new(name)).collect();
+    /// The locks of one run: each once, and no path below another of them. Paths are relative to `home`, and two names of one
+    /// place are one lock.
+    pub(super) fn all(names: &[String], home: &Path) -> Vec<Self> {
+        let mut locks: Vec<_> = names.iter().map(|name| Self::new(name, home)).collect();
         locks.sort();
         locks.dedup();
         let mut kept: Vec<Self> = Vec::new();
@@ -58,6 +60,48 @@ impl Lock {
         }
         kept
     }
+}
+
+/// How long we wait to be told where a path leads: a network share may never answer, and others wait behind this run.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The one name of a place: without `.`, `..` and symbolic links. A share that does not answer keeps the name it was given.
+fn one_name(path: &Path) -> PathBuf {
+    let (send, answer) = mpsc::channel();
+    let asked = path.to_owned();
+    let thread = thread::Builder::new().spawn(move || send.send(followed(&asked)));
+    thread.ok().and_then(|_| answer.recv_timeout(PATIENCE).ok()).unwrap_or_else(|| spelled_out(path))
+}
+
+/// Where a path leads. What is not there yet is named from the last folder that is.
+fn followed(path: &Path) -> PathBuf {
+    let (mut there, mut missing) = (path, Vec::new());
+    loop {
+        if let Ok(found) = there.canonicalize() {
+            return spelled_out(&missing.iter().rev().fold(found, |found, part| found.join(part)));
+        }
+        match (there.components().next_back(), there.parent()) {
+            (Some(part), Some(above)) => {
+                missing.push(part);
+                there = above;
+            }
+            _ => return spelled_out(path),
+        }
+    }
+}
+
+/// A path without `.` and `..`, by its letters alone: `/srv//photos/` and `/srv/x/../photos` are one place.
+fn spelled_out(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            // Above the root is the root.
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 impl fmt::Display for Lock {
@@ -114,5 +158,34 @@ impl Held {
             }
             self.locks.remove(lock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_of_one_place_are_one_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(home.join("disk/photos")).unwrap();
+        std::os::unix::fs::symlink("disk", home.join("link")).unwrap();
+        std::os::unix::fs::symlink(home.join("nowhere"), home.join("dangling")).unwrap();
+        let lock = |path: &str| Lock::all(&[format!("path:{path}")], &home);
+        let place = vec![Lock::Path(home.join("disk/photos"))];
+        let absolute = format!("{}/link/photos", home.display());
+        for name in
+            ["disk/photos", "link/photos", "./disk//photos/", "link/../disk/photos", "disk/photos/../photos", &absolute]
+        {
+            assert_eq!(lock(name), place, "{name}");
+        }
+        // What is not there yet may be made below a link.
+        assert_eq!(lock("link/new/deep"), [Lock::Path(home.join("disk/new/deep"))]);
+        assert_eq!(lock("link/new/../other"), [Lock::Path(home.join("disk/other"))]);
+        assert_eq!(lock("dangling/x"), [Lock::Path(home.join("dangling/x"))]);
+        assert_eq!(lock("/../.."), [Lock::Path("/".into())]);
+        let both = ["path:link/photos/2026", "path:disk", "name", "name"].map(str::to_owned);
+        assert_eq!(Lock::all(&both, &home), [Lock::Path(home.join("disk")), Lock::Name("name".into())]);
     }
 }

@@ -17,6 +17,7 @@ use super::{
     debts,
     gate::{Pass, Turn},
     hooks::{self, Hook},
+    locks::Lock,
 };
 use crate::{
     job::Job,
@@ -71,18 +72,19 @@ fn label(active: &Active) -> String {
 /// # Errors
 /// The message of a kind that panics.
 pub(super) fn queue(runner: &Runner, job: &Job, active: &Active) -> Result<Turn, String> {
-    active.record.set_cleaner(Cleaner::new(&runner.services().redactor, Vec::new()));
+    let services = runner.services();
+    active.record.set_cleaner(Cleaner::new(&services.redactor, Vec::new()));
     let mut locks = catch_unwind(AssertUnwindSafe(|| job.kind.locks())).map_err(|panic| our_mistake(&*panic))?;
     locks.extend(job.policies.locks.iter().cloned());
     if job.policies.overlap != Overlap::Allow {
         locks.push(format!("job:{}", job.name));
     }
-    let class = &job.policies.class;
+    let (locks, class) = (Lock::all(&locks, &services.home), &job.policies.class);
     active.waits_at_gate(&locks, class);
     if let Some(obstacle) = runner.gate.obstacle(&locks, class) {
         active.record.line(Level::Info, &format!("waits for {obstacle}"));
     }
-    Ok(runner.gate.queue(&label(active), &locks, class))
+    Ok(runner.gate.queue(&label(active), locks, class))
 }
 
 /// Waits for its turn; none when it was asked to stop before.
