@@ -1,7 +1,7 @@
 //! What a person should look at before a schedule surprises them.
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use chrono::{DateTime, Days, LocalResult, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Utc};
+use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
 use super::{Schedule, cron::Lines};
@@ -69,37 +69,64 @@ pub(super) fn of(schedule: &Schedule, lines: &Lines, from: DateTime<Utc>) -> Vec
     found
 }
 
-/// The days of the next year on which the zone's clock is set are few, so only they are looked at.
+/// Times of the next year that do not exist or come twice. They are on the few days on which the zone's clock is set, so only
+/// these are looked at.
 fn moved(lines: &Lines, from: DateTime<Utc>) -> Vec<Warning> {
     let Some((days, times)) = &lines.fixed else { return Vec::new() };
     let zone = lines.zone;
     let mut found = Vec::new();
-    let mut day = from.with_timezone(&zone).date_naive();
-    for _ in 0..366 {
-        let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
-        let midnight = |day: chrono::NaiveDate| zone.from_utc_datetime(&day.and_time(NaiveTime::MIN)).naive_local();
-        let set = midnight(next) - midnight(day) != TimeDelta::days(1) || has_gap_or_overlap(zone, day);
-        if set && days.is_time_matching(&day.and_hms_opt(12, 0, 0).unwrap_or_default().and_utc()).unwrap_or(false) {
-            for time in times {
-                let local = day.and_time(*time);
-                let at = || super::cron::instant(zone, day, *time).map(|at| shown(at, zone)).unwrap_or_default();
-                match zone.from_local_datetime(&local) {
-                    LocalResult::None => found.push(Warning::Moved { local, instead: at() }),
-                    LocalResult::Ambiguous(..) => found.push(Warning::Twice { local, at: at() }),
-                    LocalResult::Single(_) => {}
-                }
+    for day in days_of_changes(zone, from) {
+        if !days.is_time_matching(&day.and_hms_opt(12, 0, 0).unwrap_or_default().and_utc()).unwrap_or(false) {
+            continue;
+        }
+        for time in times {
+            let local = day.and_time(*time);
+            let at = || super::cron::instant(zone, day, *time).map(|at| shown(at, zone)).unwrap_or_default();
+            match zone.from_local_datetime(&local) {
+                LocalResult::None => found.push(Warning::Moved { local, instead: at() }),
+                LocalResult::Ambiguous(..) => found.push(Warning::Twice { local, at: at() }),
+                LocalResult::Single(_) => {}
             }
         }
-        day = next;
     }
     found
 }
 
-fn has_gap_or_overlap(zone: Tz, day: chrono::NaiveDate) -> bool {
-    (0..96).any(|quarter| {
-        let local = day.and_time(NaiveTime::MIN) + TimeDelta::minutes(15 * quarter);
-        !matches!(zone.from_local_datetime(&local), LocalResult::Single(_))
-    })
+/// How far ahead is looked.
+const A_YEAR: Days = Days::new(366);
+const A_DAY: i64 = 86_400;
+
+/// The days within a year of `from` that hold a local time which does not exist or comes twice, in order. The zone is asked
+/// once a day, and between two days with different offsets by halves.
+fn days_of_changes(zone: Tz, from: DateTime<Utc>) -> BTreeSet<NaiveDate> {
+    let first = from.with_timezone(&zone).date_naive();
+    let end = first.checked_add_days(A_YEAR).unwrap_or(first);
+    let offset = |at: i64| {
+        let at = DateTime::from_timestamp(at, 0).unwrap_or_default();
+        i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc())
+    };
+    let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp();
+    let mut found = BTreeSet::new();
+    // No zone is further than a day from UTC.
+    let (mut at, last) = (midnight(first) - 2 * A_DAY, midnight(end) + 2 * A_DAY);
+    let mut before = offset(at);
+    while at < last {
+        let after = offset(at + A_DAY);
+        if after != before {
+            let (mut old, mut new) = (at, at + A_DAY);
+            while new - old > 1 {
+                let middle = old + (new - old) / 2;
+                if offset(middle) == before { old = middle } else { new = middle }
+            }
+            // The clock on the wall goes from the one to the other, over a gap or back over what it has shown.
+            let (least, greatest) = (new + before.min(after), new + before.max(after));
+            let day = |local: i64| DateTime::from_timestamp(local, 0).unwrap_or_default().date_naive();
+            found.extend(day(least).iter_days().take_while(|day| midnight(*day) < greatest));
+        }
+        (at, before) = (at + A_DAY, after);
+    }
+    found.retain(|day| (first..end).contains(day));
+    found
 }
 
 fn shown(at: DateTime<Utc>, zone: Tz) -> String {

@@ -2,4 +2,5 @@
 //! minute by minute.
 mod oracle;
 mod slots;
+mod warnings;
 mod year;
