@@ -121,7 +121,7 @@ impl Schedule {
     pub fn in_words(&self) -> String {
         match &self.rule {
             Rule::Startup => "once whenever Rusuban starts".to_owned(),
-            Rule::Every(step) => format!("every {}", Span(step.to_std().unwrap_or_default())),
+            Rule::Every(step) => words::every(*step),
             Rule::Cron(lines) => words::say(lines),
         }
     }

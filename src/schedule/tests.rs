@@ -125,19 +125,4 @@ fn surprises_are_told_before_they_come() {
     assert!(told("0 3 */2 * MON", london)[0].contains("either"));
 }
 
-#[test]
-fn schedules_are_said_in_words() {
-    for (line, words) in [
-        ("15 3 * * *", "every day at 03:15"),
-        ("30 1,13 * * *", "every day at 01:30 and 13:30"),
-        ("0 9 * * 1-5", "every Monday to Friday at 09:00"),
-        ("0 9 * * sat,sun", "every Saturday and Sunday at 09:00"),
-        ("0 4 1 * *", "on day 1 of each month at 04:00"),
-        ("0 4 L * *", "on the last day of each month at 04:00"),
-        ("@every 90m", "every 1h 30m"),
-        ("*/30 * * * *", "every 30 minutes"),
-        ("@reboot", "once whenever Rusuban starts"),
-    ] {
-        assert_eq!(schedule(line, chrono_tz::UTC).in_words(), words, "{line}");
-    }
-}
+mod words;
