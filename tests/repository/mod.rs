@@ -3,6 +3,7 @@ mod backup;
 mod chunker;
 mod damage;
 mod faults;
+mod golden;
 mod prune;
 mod restore;
 mod stock;
