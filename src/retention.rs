@@ -158,8 +158,9 @@ fn apply_keep(newest_first: &[&Generation], keep: Keep, zone: Tz, kept: &mut [Ve
         (keep.last, "last", |index, _| (i32::try_from(index).unwrap_or(i32::MAX), 0, 0)),
         // Hours of the zone's clock; one that comes twice is two.
         (keep.hourly, "hourly", |_, at| {
-            let hours = at.naive_local().and_utc().timestamp().div_euclid(3600);
-            (i32::try_from(hours).unwrap_or(i32::MAX), at.offset().fix().local_minus_utc().unsigned_abs(), 0)
+            let ahead = at.offset().fix().local_minus_utc();
+            let hours = (at.timestamp() + i64::from(ahead)).div_euclid(3600);
+            (i32::try_from(hours).unwrap_or(i32::MAX), ahead.unsigned_abs(), 0)
         }),
         (keep.daily, "daily", |_, at| (at.year(), at.ordinal(), 0)),
         (keep.weekly, "weekly", |_, at| (at.iso_week().year(), at.iso_week().week(), 0)),

@@ -4,6 +4,12 @@ use std::{fmt, path::Path, time::Duration};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+/// The sum of what others say, who may say anything: at most the largest number.
+#[must_use]
+pub fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 /// A size for eyes, three digits: `1.20 GiB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {

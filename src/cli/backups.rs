@@ -231,7 +231,7 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
         let now = context.clock.now();
         writeln!(context.out, "backup {} of {}, {}", manifest.id, manifest.job, text::ago(manifest.at, now))?;
     }
-    let watch = Watch::new(context, wanted.iter().map(|source| source.stored.bytes).sum(), &arguments.which)?;
+    let watch = Watch::new(context, text::total(wanted.iter().map(|source| source.stored.bytes)), &arguments.which)?;
     let mut exit = Exit::Fine;
     for (source, place) in wanted.iter().zip(places) {
         let name = Some(source.name.as_str());

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, secret::SecretSource},
     model::host_name,
-    repository::{GRACE, Look, PruneOptions, Repository, settings::Shelf},
+    repository::{GRACE, Look, PruneOptions, Repository, Unlocked, settings::Shelf},
     text,
     tree::Listener,
 };
@@ -100,9 +100,9 @@ pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::
         }
         Command::Unlock { name, all } => {
             let repository = open(context, &config, &name).await?;
-            let removed = repository.unlock(all, &host_name(), &context.clock).await?;
+            let Unlocked { removed, unreadable, left } = repository.unlock(all, &host_name(), &context.clock).await?;
             if context.json {
-                writeln!(context.out, "{}", json!({ "removed": removed }))?;
+                writeln!(context.out, "{}", json!({ "removed": removed, "unreadable": unreadable, "left": left }))?;
             } else {
                 for lock in &removed {
                     writeln!(
@@ -111,8 +111,11 @@ pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::
                         lock.pid, lock.hostname, lock.time
                     )?;
                 }
-                let left = repository.locks().await?.len();
-                writeln!(context.out, "{} removed, {left} left", text::count(removed.len(), "lock"))?;
+                for id in &unreadable {
+                    writeln!(context.out, "removed the lock {}, which could not be read", id.short())?;
+                }
+                let count = removed.len() + unreadable.len();
+                writeln!(context.out, "{} removed, {left} left", text::count(count, "lock"))?;
             }
             Ok(Exit::Fine)
         }
@@ -219,11 +222,8 @@ async fn stats(context: &mut Context<'_>, repository: &Repository) -> anyhow::Re
     let found = repository.prune(&options, &host_name(), &*watch.listener, &context.clock).await?;
     watch.end();
     let (snapshots, _) = repository.snapshots().await?;
-    let restored: u64 = snapshots
-        .iter()
-        .filter_map(|(_, snapshot)| snapshot.summary.as_ref())
-        .map(|summary| summary.total_bytes_processed)
-        .sum();
+    let summaries = snapshots.iter().filter_map(|(_, snapshot)| snapshot.summary.as_ref());
+    let restored = text::total(summaries.map(|summary| summary.total_bytes_processed));
     let chunking = repository.chunking();
     if context.json {
         let told = json!({

@@ -159,7 +159,7 @@ pub(super) async fn restore(
         let job = &arguments.which.job;
         writeln!(context.out, "backup {} of {job}, {}", id.short(), text::ago(snapshot.time.to_utc(), now))?;
     }
-    let watch = Watch::new(context, wanted.iter().map(|source| source.bytes).sum());
+    let watch = Watch::new(context, text::total(wanted.iter().map(|source| source.bytes)));
     let mut exit = Exit::Fine;
     for (source, node) in wanted.iter().zip(nodes) {
         let to = match &arguments.to {
@@ -268,14 +268,14 @@ pub(super) async fn verify(
         }
         if found.is_whole() {
             let (size, rate) = (text::size(found.read), text::rate(found.read, began.elapsed()));
-            let bytes = snapshot.rusuban.iter().flat_map(|facts| &facts.sources).map(|source| source.bytes).sum();
+            let sources = snapshot.rusuban.iter().flat_map(|facts| &facts.sources);
             writeln!(
                 context.out,
                 "{}: backup {} of {}, {} from {}, {size} at {rate}",
                 paint::good("whole"),
                 id.short(),
                 which.job,
-                text::size(bytes),
+                text::size(text::total(sources.map(|source| source.bytes))),
                 text::count(found.packs, "pack"),
             )?;
         } else {

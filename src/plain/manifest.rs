@@ -103,13 +103,13 @@ impl Manifest {
     /// Bytes stored, the manifest itself aside.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.sources.iter().map(|source| source.stored.bytes).sum()
+        crate::text::total(self.sources.iter().map(|source| source.stored.bytes))
     }
 
     /// Bytes before compression.
     #[must_use]
     pub fn plain_bytes(&self) -> u64 {
-        self.sources.iter().map(|source| source.plain.bytes).sum()
+        crate::text::total(self.sources.iter().map(|source| source.plain.bytes))
     }
 
     /// The manifest's own key.

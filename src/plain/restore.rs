@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::{
     fd::AsFd,
-    fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid},
+    fs::{Mode, OFlags},
 };
 
 use super::{
@@ -19,7 +19,10 @@ use super::{
     manifest::{FileFacts, Manifest, Source, SourceKind},
     unpack::{Unpacked, unpack},
 };
-use crate::{bucket::Bucket, tree::Place};
+use crate::{
+    bucket::Bucket,
+    tree::{Dress, Place},
+};
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,16 +114,14 @@ fn write_file(place: &Place, from: &mut dyn Read, facts: Option<&FileFacts>) -> 
 
 /// Owner, mode and time of a file that is restored.
 fn dress(file: &File, facts: &FileFacts, warnings: &mut Vec<String>) -> anyhow::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        if let Err(error) = rustix::fs::fchown(file, Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid))) {
-            warnings.push(format!("its owner could not be restored: {}", io::Error::from(error)));
-        }
-    } else if facts.uid != rustix::process::geteuid().as_raw() {
+    let us = rustix::process::geteuid();
+    if !us.is_root() && facts.uid != us.as_raw() {
         warnings.push("its owner was not restored: that takes root".into());
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(facts.mode & 0o777)).context("set its mode")?;
-    let time = Timespec { tv_sec: facts.modified.timestamp(), tv_nsec: facts.modified.timestamp_subsec_nanos().into() };
-    rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time }).context("set its time")
+    let &FileFacts { mode, uid, gid, modified } = facts;
+    let mtime = (modified.timestamp(), modified.timestamp_subsec_nanos());
+    let dress = Dress { uid, gid, mode: mode & 0o777, mtime, xattrs: Vec::new() };
+    dress.open(file, &mut |warning| warnings.push(warning))
 }
 
 impl FileFacts {

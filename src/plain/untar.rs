@@ -81,7 +81,8 @@ impl<'a> Reader<'a> {
         let has_data = matches!(kind, EntryType::Regular | EntryType::Continuous);
         let stored = if has_data { number("size", size)? } else { 0 };
         self.left = stored;
-        self.padding = stored.next_multiple_of(BLOCK) - stored;
+        let whole = stored.checked_next_multiple_of(BLOCK).ok_or_else(|| wrong("an entry is larger than anything"))?;
+        self.padding = whole - stored;
         let name = match find("GNU.sparse.name").or_else(|| find("path")) {
             Some(name) => name.clone(),
             None => header.path_bytes().into_owned(),

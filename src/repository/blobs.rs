@@ -1,5 +1,8 @@
 //! Reading blobs: found in the index, fetched, opened, decompressed, and proven to be what their name says.
-use std::os::unix::fs::FileExt as _;
+use std::{
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -14,6 +17,8 @@ use super::{
 
 /// The largest pack of trees that is fetched whole to be kept in the cache.
 const MOST_CACHED: u64 = 64 << 20;
+/// So much memory is taken because a number says so; beyond it, memory grows with what comes.
+const BELIEVED: usize = 8 << 20;
 
 /// A blob that a backup needs and that no pack has.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -67,13 +72,16 @@ impl Repository {
         let key = Class::Pack.key(pack);
         let what = || format!("read {key}");
         let wanted = usize::try_from(range.end - range.start).with_context(what)?;
-        let mut bytes = Vec::with_capacity(wanted);
+        let mut bytes = Vec::with_capacity(wanted.min(BELIEVED));
         let mut body = self.objects().bucket().get(&key, Some(range)).await.with_context(what)?;
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.with_context(what)?);
+            if bytes.len() > wanted {
+                return Err(anyhow::anyhow!("more was sent than was asked for")).with_context(what);
+            }
         }
         if bytes.len() != wanted {
-            let why = format!("{} bytes of it are missing", wanted.saturating_sub(bytes.len()));
+            let why = format!("{} bytes of it are missing", wanted - bytes.len());
             return Err(Damaged { class: Class::Pack, id: *pack, why }.into());
         }
         Ok(bytes)
@@ -97,11 +105,12 @@ impl Repository {
         let (key, wanted) = (self.objects().key().clone(), *place);
         let look = move || -> Option<Vec<u8>> {
             let file = cache.open(Class::Pack, &wanted.pack)?;
-            let mut sealed = vec![0; wanted.blob.length as usize];
-            let found = file
-                .read_exact_at(&mut sealed, wanted.blob.offset.into())
-                .ok()
-                .and_then(|()| open_blob(&key, &wanted, &mut sealed).ok());
+            let Blob { offset, length, .. } = wanted.blob;
+            let is_in_it = file.metadata().is_ok_and(|found| u64::from(offset) + u64::from(length) <= found.len());
+            let found = is_in_it.then(|| vec![0; length as usize]).and_then(|mut sealed| {
+                file.read_exact_at(&mut sealed, offset.into()).ok()?;
+                open_blob(&key, &wanted, &mut sealed).ok()
+            });
             if found.is_none() {
                 cache.forget(Class::Pack, &wanted.pack);
             }
@@ -138,10 +147,20 @@ pub fn open_blob(key: &Key, place: &Place, sealed: &mut [u8]) -> Result<Vec<u8>,
     let opened = key.open_in_place(sealed).map_err(|error| damaged(error.to_string()))?;
     let plain = match blob.plain {
         None => opened.to_vec(),
-        Some(size) => zstd::bulk::decompress(opened, size as usize).map_err(|error| damaged(error.to_string()))?,
+        Some(size) => expand(opened, size as usize).map_err(|error| damaged(error.to_string()))?,
     };
     if Id::of(&plain) != blob.id {
         return Err(damaged("its content does not fit its name".into()));
     }
+    Ok(plain)
+}
+
+/// Decompresses what should become `size` bytes.
+fn expand(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    if size <= BELIEVED {
+        return zstd::bulk::decompress(packed, size);
+    }
+    let mut plain = Vec::new();
+    zstd::stream::read::Decoder::with_buffer(packed)?.take(size as u64 + 1).read_to_end(&mut plain)?;
     Ok(plain)
 }

@@ -292,8 +292,7 @@ impl Repository {
         let mut fine: HashSet<Id> = HashSet::new();
         for (id, snapshot) in snapshots {
             let mut touched = Touched { snapshot: *id, files: Vec::new(), count: 0 };
-            let top = Node { subtree: Some(snapshot.tree), ..Node::new(Vec::new(), super::NodeKind::Dir) };
-            self.touched_below(index, top, PathBuf::from("/"), bad, &mut fine, &mut touched).await;
+            self.touched_below(index, snapshot.tree, bad, &mut fine, &mut touched).await;
             if touched.count > 0 {
                 findings.touched.push(touched);
             }
@@ -301,43 +300,51 @@ impl Repository {
         Ok(())
     }
 
-    /// Whether nothing is wrong below a node.
+    /// Names what is wrong below a tree. Folders may lie in each other as deep as they like.
     async fn touched_below(
         &self,
         index: &Index,
-        node: Node,
-        path: PathBuf,
+        top: Id,
         bad: &HashSet<Key>,
         fine: &mut HashSet<Id>,
         touched: &mut Touched,
-    ) -> bool {
-        let name = |touched: &mut Touched| {
-            touched.count += 1;
-            if touched.files.len() < NAMED {
-                touched.files.push(path.clone());
+    ) {
+        let mut path = PathBuf::from("/");
+        let top = Node { subtree: Some(top), ..Node::new(Vec::new(), super::NodeKind::Dir) };
+        // Folders that are open: what is left in each, and whether nothing was wrong so far.
+        let mut open = vec![(None, vec![top].into_iter(), true)];
+        while let Some((id, nodes, all_fine)) = open.last_mut() {
+            let Some(node) = nodes.next() else {
+                let (ended, is_fine) = (*id, *all_fine);
+                open.pop();
+                path.pop();
+                match open.last_mut() {
+                    Some((.., all_fine)) => *all_fine &= is_fine,
+                    None => return,
+                }
+                fine.extend(ended.filter(|_| is_fine));
+                continue;
+            };
+            let is_whole = !node.content.iter().flatten().any(|id| bad.contains(&(BlobKind::Data, *id)));
+            let subtree = node.subtree.filter(|id| !fine.contains(id));
+            let below = match subtree {
+                Some(id) if is_whole && !bad.contains(&(BlobKind::Tree, id)) => self.tree(index, &id).await.ok(),
+                _ => None,
+            };
+            path.push(node.os_name());
+            if let Some(tree) = below {
+                open.push((subtree, tree.nodes.into_iter(), true));
+                continue;
             }
-            false
-        };
-        if node.content.iter().flatten().any(|id| bad.contains(&(BlobKind::Data, *id))) {
-            return name(touched);
+            if !is_whole || subtree.is_some() {
+                *all_fine = false;
+                touched.count += 1;
+                if touched.files.len() < NAMED {
+                    touched.files.push(path.clone());
+                }
+            }
+            path.pop();
         }
-        let Some(id) = node.subtree else { return true };
-        if fine.contains(&id) {
-            return true;
-        }
-        if bad.contains(&(BlobKind::Tree, id)) {
-            return name(touched);
-        }
-        let Ok(tree) = self.tree(index, &id).await else { return name(touched) };
-        let mut all_fine = true;
-        for child in tree.nodes {
-            let below = path.join(child.os_name());
-            all_fine &= Box::pin(self.touched_below(index, child, below, bad, fine, touched)).await;
-        }
-        if all_fine {
-            fine.insert(id);
-        }
-        all_fine
     }
 }
 

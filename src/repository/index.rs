@@ -43,6 +43,18 @@ pub struct IndexedBlob {
     pub uncompressed_length: Option<u32>,
 }
 
+impl IndexFile {
+    /// Reads what is stored. A blob that no pack can hold is an error.
+    ///
+    /// # Errors
+    /// When it is no index object.
+    pub fn from_json(json: &[u8]) -> anyhow::Result<Self> {
+        let file: Self = serde_json::from_slice(json)?;
+        file.packs.iter().flat_map(|pack| &pack.blobs).try_for_each(|blob| blob.blob().check())?;
+        Ok(file)
+    }
+}
+
 impl IndexedPack {
     /// A pack's line in an index object.
     #[must_use]

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Id, Repository,
-    objects::{Class, Objects, is_missing},
+    objects::{Class, Damaged, Objects, is_missing},
 };
 use crate::clock::Clock;
 
@@ -55,6 +55,17 @@ pub struct LockFile {
     .0.pid, .0.hostname, if .0.exclusive { "an exclusive" } else { "a" }, .0.time.format("%Y-%m-%d %H:%M:%S UTC")
 )]
 pub struct Locked(pub LockFile);
+
+/// What [`Repository::unlock`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unlocked {
+    /// Locks that were removed.
+    pub removed: Vec<LockFile>,
+    /// And those that could not be read.
+    pub unreadable: Vec<Id>,
+    /// How many are still there.
+    pub left: usize,
+}
 
 /// Our lock. Release it; dropped, it is released soon after if the runtime lives.
 #[derive(Debug)]
@@ -178,27 +189,34 @@ impl Drop for Lock {
 }
 
 impl Repository {
-    /// All locks.
+    /// All locks that are whole.
     ///
     /// # Errors
     /// When they cannot be read.
     pub async fn locks(&self) -> anyhow::Result<Vec<(Id, LockFile)>> {
-        read(self.objects()).await
+        let found = read(self.objects()).await?;
+        Ok(found.into_iter().filter_map(|(id, lock)| Some((id, lock.ok()?))).collect())
     }
 
     /// Removes locks: those of dead processes and those that were not written anew for half an hour; with `all`, all.
     ///
     /// # Errors
     /// When they cannot be read or removed.
-    pub async fn unlock(&self, all: bool, host: &str, clock: &Clock) -> anyhow::Result<Vec<LockFile>> {
-        let mut removed = Vec::new();
-        for (id, lock) in self.locks().await? {
-            if all || is_stale(&id, &lock, host, clock.now()) {
-                remove(self.objects(), &id).await?;
-                removed.push(lock);
+    pub async fn unlock(&self, all: bool, host: &str, clock: &Clock) -> anyhow::Result<Unlocked> {
+        let mut done = Unlocked::default();
+        for (id, lock) in read(self.objects()).await? {
+            let goes = all || lock.as_ref().is_ok_and(|lock| is_stale(&id, lock, host, clock.now()));
+            if !goes {
+                done.left += 1;
+                continue;
+            }
+            remove(self.objects(), &id).await?;
+            match lock {
+                Ok(lock) => done.removed.push(lock),
+                Err(_) => done.unreadable.push(id),
             }
         }
-        Ok(removed)
+        Ok(done)
     }
 }
 
@@ -216,6 +234,9 @@ async fn in_the_way(
         if ours == Some(&id) {
             continue;
         }
+        let lock = lock.context(
+            "somebody's lock cannot be read; if nobody is at work, `rusuban repository unlock NAME --all` removes it",
+        )?;
         if is_stale(&id, &lock, host, now) {
             remove(objects, &id).await.context("remove the lock of a process that is gone")?;
             stale.push(lock);
@@ -226,18 +247,20 @@ async fn in_the_way(
     Ok(found)
 }
 
-async fn read(objects: &Objects) -> anyhow::Result<Vec<(Id, LockFile)>> {
+async fn read(objects: &Objects) -> anyhow::Result<Vec<(Id, Result<LockFile, Damaged>)>> {
     let mut locks = Vec::new();
     for (id, _) in objects.list(Class::Lock).await? {
-        match objects.load(Class::Lock, &id).await {
-            Ok(json) => {
-                let lock = serde_json::from_slice(&json).with_context(|| format!("read the lock {}", id.short()))?;
-                locks.push((id, lock));
-            }
+        let lock = match objects.load(Class::Lock, &id).await {
+            Ok(json) => serde_json::from_slice(&json).map_err(|error| Damaged {
+                class: Class::Lock,
+                id,
+                why: error.to_string(),
+            }),
             // Released meanwhile.
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(error),
-        }
+            Err(error) if is_missing(&error) => continue,
+            Err(error) => Err(error.downcast()?),
+        };
+        locks.push((id, lock));
     }
     Ok(locks)
 }

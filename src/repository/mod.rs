@@ -39,7 +39,7 @@ pub use diff::{Change, Difference, How};
 pub use find::{Descent, Found};
 pub use id::Id;
 pub use index::{Index, IndexFile, IndexedBlob, IndexedPack, Place};
-pub use lock::{Lock, LockFile, Locked};
+pub use lock::{Lock, LockFile, Locked, Unlocked};
 pub use node::{Base64, ExtendedAttribute, Moment, Node, NodeKind, Tree};
 pub use objects::{Class, Damaged, Objects, is_missing};
 pub use open::{Absent, Chunking, Options, Repository, Unlock};

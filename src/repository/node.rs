@@ -264,7 +264,8 @@ impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(D::Error::custom)?;
-        Ok(Self { seconds: time.timestamp(), nanoseconds: time.timestamp_subsec_nanos() })
+        // A leap second is told as a second with too many nanoseconds, which no file has.
+        Ok(Self { seconds: time.timestamp(), nanoseconds: time.timestamp_subsec_nanos().min(999_999_999) })
     }
 }
 

@@ -1,15 +1,13 @@
 //! The repository's objects in its bucket: where each class lies, sealed, compressed and named by content.
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{Id, crypto::Key};
 use crate::bucket::{Bucket, BucketError, Put};
 
-/// The largest object that is read whole, and the largest that one may become when it is decompressed.
-const MOST: usize = 1 << 30;
 /// What stands in front of a compressed object; JSON begins otherwise.
 const COMPRESSED: u8 = 2;
 
@@ -54,6 +52,20 @@ impl Class {
         }
     }
 }
+
+impl Class {
+    /// The largest object that is read whole, and the largest that one may become when it is decompressed.
+    fn most(self) -> usize {
+        match self {
+            Self::Key | Self::Lock => SMALL,
+            Self::Snapshot => 64 << 20,
+            Self::Index | Self::Pack => 1 << 30,
+        }
+    }
+}
+
+/// The largest key, lock or settings.
+pub(super) const SMALL: usize = 1 << 20;
 
 impl std::fmt::Display for Class {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -172,7 +184,7 @@ impl Objects {
     /// When it cannot be read.
     pub async fn raw(&self, class: Class, id: &Id) -> anyhow::Result<Vec<u8>> {
         let key = class.key(id);
-        whole(&self.bucket, &key).await.with_context(|| format!("read {key}"))
+        whole(&self.bucket, &key, class.most()).await.with_context(|| format!("read {key}"))
     }
 
     /// Opens what [`Objects::raw`] read.
@@ -187,7 +199,7 @@ impl Objects {
         let packed = self.key.open_in_place(&mut sealed).map_err(|error| damaged(error.to_string()))?;
         match packed.first() {
             Some(b'{' | b'[') => Ok(packed.to_vec()),
-            Some(&COMPRESSED) => expand(&packed[1..]).map_err(|error| damaged(error.to_string())),
+            Some(&COMPRESSED) => expand(&packed[1..], class.most()).map_err(|error| damaged(error.to_string())),
             Some(other) => Err(damaged(format!("it is written in a way that is not known here ({other})"))),
             None => Err(damaged("it is empty".into())),
         }
@@ -218,12 +230,12 @@ pub(super) async fn list(bucket: &Arc<dyn Bucket>, class: Class) -> anyhow::Resu
 }
 
 /// An object's bytes, if they are not too many.
-pub(super) async fn whole(bucket: &Arc<dyn Bucket>, key: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn whole(bucket: &Arc<dyn Bucket>, key: &str, most: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut body = bucket.get(key, None).await?;
     while let Some(piece) = body.next().await {
         bytes.extend_from_slice(&piece?);
-        ensure!(bytes.len() <= MOST, "it is larger than a GiB: nothing of a repository is");
+        ensure!(bytes.len() <= most, "it has more than {most} bytes: nothing of its kind has");
     }
     Ok(bytes)
 }
@@ -234,13 +246,11 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(BucketError::NotFound(_))))
 }
 
-fn expand(packed: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn expand(packed: &[u8], most: usize) -> anyhow::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut plain = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(packed)?;
-    decoder.take(MOST as u64 + 1).read_to_end(&mut plain)?;
-    if plain.len() > MOST {
-        bail!("it becomes larger than a GiB");
-    }
+    decoder.take(most as u64 + 1).read_to_end(&mut plain)?;
+    ensure!(plain.len() <= most, "it becomes larger than {most} bytes: nothing of its kind does");
     Ok(plain)
 }

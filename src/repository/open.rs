@@ -24,6 +24,8 @@ use crate::{
 const CONFIG: &str = "config";
 /// And ours beside it: where streams are cut. Other programs leave it alone and do not need it.
 const CHUNKING: &str = "rusuban";
+/// Bytes of a chunk on average: of some times as many, several are held in memory.
+const AVERAGES: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
 /// Objects that are fetched at once while a repository is opened.
 const AT_ONCE: usize = 8;
 
@@ -140,7 +142,7 @@ impl Repository {
     /// # Errors
     /// When there is none, the password is another, or it cannot be read.
     pub async fn open(bucket: Arc<dyn Bucket>, unlock: &Unlock, options: Options) -> anyhow::Result<Self> {
-        let sealed = match objects::whole(&bucket, CONFIG).await {
+        let sealed = match objects::whole(&bucket, CONFIG, objects::SMALL).await {
             Ok(sealed) => sealed,
             Err(error) if objects::is_missing(&error) => {
                 return Err(Absent(bucket.describe()).into());
@@ -158,15 +160,19 @@ impl Repository {
             "the repository has version {} of the format; 1 and 2 are known here",
             config.version
         );
-        let chunking = match objects::whole(&bucket, CHUNKING).await {
+        let chunking = match objects::whole(&bucket, CHUNKING, objects::SMALL).await {
             Ok(sealed) => {
                 let json = key.open(&sealed).context("open `rusuban`, where the repository says how it cuts")?;
-                serde_json::from_slice(&json).context("read `rusuban`, where the repository says how it cuts")?
+                serde_json::from_slice::<Chunking>(&json)
+                    .context("read `rusuban`, where the repository says how it cuts")?
             }
             Err(error) if objects::is_missing(&error) => Chunking::RESTIC,
             Err(error) => return Err(error.context("read how the repository cuts")),
         };
-        let average = usize::try_from(chunking.average).context("the average chunk")?;
+        let average = usize::try_from(chunking.average).ok().filter(|average| AVERAGES.contains(average));
+        let average = average.with_context(|| {
+            format!("the repository is cut in chunks of {} bytes, and 4 KiB to 16 MiB are known here", chunking.average)
+        })?;
         let cutter = match chunking.chunker {
             Rule::Rabin => Cutter::rabin(config.chunker_polynomial, average),
             Rule::FastCdc => Cutter::fastcdc(&key.derive("chunker"), average),
@@ -277,9 +283,9 @@ impl Repository {
                 opening.await.context("a thread died")??
             }
         };
-        let parsing = tokio::task::spawn_blocking(move || serde_json::from_slice(&json));
+        let parsing = tokio::task::spawn_blocking(move || IndexFile::from_json(&json));
         let read = parsing.await.context("a thread died")?;
-        Ok(read.map_err(|error| Damaged { class: Class::Index, id, why: error.to_string() })?)
+        Ok(read.map_err(|error| Damaged { class: Class::Index, id, why: format!("{error:#}") })?)
     }
 
     /// All snapshots, the oldest first, and what cannot be read of them.
@@ -319,7 +325,7 @@ async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)
     let mut keys = Vec::new();
     for (id, _) in objects::list(bucket, Class::Key).await? {
         let name = Class::Key.key(&id);
-        let file = objects::whole(bucket, &name).await.with_context(|| format!("read {name}"))?;
+        let file = objects::whole(bucket, &name, objects::SMALL).await.with_context(|| format!("read {name}"))?;
         // One that cannot be read does not keep the others from opening the repository.
         match serde_json::from_slice(&file) {
             Ok(file) => keys.push((id, file)),
@@ -332,12 +338,16 @@ async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)
 async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8]) -> anyhow::Result<Key> {
     let keys = read_keys(bucket).await?;
     ensure!(!keys.is_empty(), "the repository in {} has no key file", bucket.describe());
-    for (_, file) in keys {
+    let mut damaged = String::new();
+    for (id, file) in keys {
         let secret = password.to_vec();
         let opening = tokio::task::spawn_blocking(move || file.open(&secret));
-        if let Some(key) = opening.await.context("a thread died")?? {
-            return Ok(key);
+        match opening.await.context("a thread died")? {
+            Ok(Some(key)) => return Ok(key),
+            Ok(None) => {}
+            // Another may open it.
+            Err(error) => damaged.push_str(&format!("; the key {} is damaged: {error:#}", id.short())),
         }
     }
-    bail!("the password opens none of the repository's keys in {}", bucket.describe())
+    bail!("the password opens none of the repository's keys in {}{damaged}", bucket.describe())
 }

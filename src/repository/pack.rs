@@ -14,6 +14,8 @@ use super::{
 /// Bytes of a header's entry, without and with the length before compression.
 const ENTRY: usize = 1 + 4 + 32;
 const ENTRY_COMPRESSED: usize = ENTRY + 4;
+/// The longest header, sealed: other programs read no longer ones.
+const MOST_HEADER: usize = 16 << 20;
 
 /// What a blob holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -41,6 +43,16 @@ pub struct Blob {
 }
 
 impl Blob {
+    /// Holds its numbers against what can be.
+    ///
+    /// # Errors
+    /// When no blob is like that.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.length as usize >= SEAL, "it names a blob that is shorter than its seal");
+        ensure!(self.offset.checked_add(self.length).is_some(), "it names a blob beyond 4 GiB");
+        Ok(())
+    }
+
     /// Bytes of what it holds.
     #[must_use]
     pub fn size(&self) -> u32 {
@@ -92,6 +104,12 @@ impl Building {
         self.bytes.len() + self.blobs.len() * ENTRY_COMPRESSED + SEAL + 4
     }
 
+    /// Whether it is to be stored before it gets `more` blobs, if packs have so many bytes.
+    #[must_use]
+    pub fn is_full(&self, size: usize, more: usize) -> bool {
+        self.whole() >= size || (self.blobs.len() + more) * ENTRY_COMPRESSED + SEAL > MOST_HEADER
+    }
+
     /// Adds a sealed blob.
     ///
     /// # Errors
@@ -135,10 +153,11 @@ impl Building {
 /// Bytes of the header at a pack's end, the length itself included, as its last four bytes tell.
 ///
 /// # Errors
-/// When that is more than the pack has.
+/// When that is more than the pack has, or than any header has.
 pub fn header_length(last: [u8; 4], pack: u64) -> anyhow::Result<u64> {
     let length = u64::from(u32::from_le_bytes(last)) + 4;
-    ensure!(length >= (SEAL + 4) as u64 && length <= pack, "it does not end as a pack does");
+    let fits = (SEAL + 4) as u64..=pack.min(MOST_HEADER as u64 + 4);
+    ensure!(fits.contains(&length), "it does not end as a pack does");
     Ok(length)
 }
 
@@ -165,13 +184,13 @@ pub fn read_header(key: &Key, tail: &[u8], pack: u64) -> anyhow::Result<Vec<Blob
         };
         let mut id = [0; 32];
         id.copy_from_slice(&rest[entry - 32..entry]);
-        let length = number(1);
-        ensure!(length as usize >= SEAL, "its header names a blob that is shorter than its seal");
-        blobs.push(Blob { id: Id(id), kind, offset, length, plain });
-        offset = offset.checked_add(length).context("its header names more than 4 GiB")?;
+        let blob = Blob { id: Id(id), kind, offset, length: number(1), plain };
+        blob.check().context("its header")?;
+        blobs.push(blob);
+        offset += blob.length;
         rest = &rest[entry..];
     }
-    ensure!(u64::from(offset) + tail.len() as u64 == pack, "its header does not fit its size");
+    ensure!(pack.checked_sub(tail.len() as u64) == Some(offset.into()), "its header does not fit its size");
     Ok(blobs)
 }
 
@@ -196,5 +215,19 @@ mod tests {
         assert_eq!(read, pack.blobs);
         read_header(&key, &pack.bytes[size - length..], size as u64 + 1).unwrap_err();
         header_length([255; 4], size as u64).unwrap_err();
+    }
+
+    #[test]
+    fn a_pack_is_full_before_its_header_is_longer_than_others_read() {
+        let mut building = Building::default();
+        while !building.is_full(1 << 30, 1) {
+            building.blobs.push(Blob { id: Id([0; 32]), kind: BlobKind::Tree, offset: 0, length: 32, plain: Some(0) });
+        }
+        let header = building.whole() - building.len() - 4;
+        assert!((MOST_HEADER - 41..=MOST_HEADER).contains(&header), "{header}");
+        let last = |header: usize| u32::try_from(header).unwrap().to_le_bytes();
+        header_length(last(header), 1 << 31).unwrap();
+        header_length(last(MOST_HEADER + 1), 1 << 31).unwrap_err();
+        assert!(building.is_full(1, 0) && !building.is_full(1 << 30, 0));
     }
 }

@@ -8,8 +8,9 @@ use super::crypto::Key;
 
 /// What a new key file asks of who tries passwords: 2^16 × 8 × 128 bytes are 64 MiB of memory, about a fifth of a second.
 const LOG_N: u8 = 16;
-/// More memory than this is never spent on a key file, whoever wrote it: 4 GiB.
-const MOST_MEMORY: u64 = 4 << 30;
+/// More memory than this is never spent on a key file, whoever wrote it, and no more than four rounds over all of it.
+const MOST_MEMORY: u64 = 1 << 30;
+const MOST_WORK: u64 = 4 * MOST_MEMORY;
 
 /// `keys/ID` of a repository; the format is restic's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,9 +73,10 @@ fn stretch(password: &[u8], salt: &[u8], n: u64, r: u32, p: u32) -> anyhow::Resu
     let memory = u64::from(r).checked_mul(128).and_then(|block| block.checked_mul(n));
     ensure!(
         memory.is_some_and(|memory| memory <= MOST_MEMORY),
-        "it asks for more than 4 GiB of memory to try one password (N = {n}, r = {r})"
+        "it asks for more than a GiB of memory to try one password (N = {n}, r = {r})"
     );
-    ensure!(p <= 64, "it asks for p = {p} rounds to try one password");
+    let work = memory.and_then(|memory| memory.checked_mul(p.into()));
+    ensure!(work.is_some_and(|work| work <= MOST_WORK), "it asks for p = {p} rounds to try one password");
     // A power of two below 2^64.
     let parameters = scrypt::Params::new(n.trailing_zeros() as u8, r, p).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut made = [0; 64];

@@ -26,6 +26,8 @@ use crate::{bucket::Put, clock::Clock, tree::Listener};
 
 /// Packs that left the index, and when: they are removed later.
 const DOOMED: &str = "rusuban-doomed";
+/// The note of them, with a line for each.
+const MOST_DOOMED: usize = 1 << 30;
 /// So much later.
 pub const GRACE: TimeDelta = TimeDelta::hours(24);
 /// So much of a repository may be of no use before packs are made anew for it: a twentieth.
@@ -169,6 +171,9 @@ impl Repository {
                 if wanted.is_empty() {
                     continue;
                 }
+                if !building.is_empty() && building.is_full(self.options().pack_size, wanted.len()) {
+                    made.push(self.store(std::mem::take(&mut building)).await?);
+                }
                 let (key, pack) = (self.objects().key().clone(), *pack);
                 let bytes = self.objects().raw(Class::Pack, &pack).await?;
                 let filling = tokio::task::spawn_blocking(move || {
@@ -183,9 +188,6 @@ impl Repository {
                     anyhow::Ok(building)
                 });
                 building = filling.await.context("a thread died")??;
-                if building.whole() >= self.options().pack_size {
-                    made.push(self.store(std::mem::take(&mut building)).await?);
-                }
             }
             if !building.is_empty() {
                 made.push(self.store(building).await?);
@@ -274,7 +276,7 @@ impl Repository {
     }
 
     async fn doomed(&self) -> anyhow::Result<Doomed> {
-        let sealed = match super::objects::whole(self.objects().bucket(), DOOMED).await {
+        let sealed = match super::objects::whole(self.objects().bucket(), DOOMED, MOST_DOOMED).await {
             Ok(sealed) => sealed,
             Err(error) if super::is_missing(&error) => return Ok(Doomed::default()),
             Err(error) => return Err(error.context("read which packs wait")),

@@ -203,7 +203,7 @@ impl Intake {
             let mut building = lock(&shared.building[usize::from(kind == BlobKind::Tree)]);
             building.add(id, kind, &tools.buffer[..length], plain)?;
             let size = shared.repository.options().pack_size;
-            if building.whole() >= size {
+            if building.is_full(size, 1) {
                 let Ok(memory) = shared.memory.recv() else { bail!("the bucket failed") };
                 Some(std::mem::replace(&mut *building, Building::reusing(memory)))
             } else {

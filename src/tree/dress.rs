@@ -5,7 +5,11 @@ use anyhow::Context as _;
 use rustix::{
     fd::{AsFd, BorrowedFd},
     fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
 };
+
+/// No owner has this number: to the kernel it says that nothing is to be changed.
+const NOBODY: u32 = u32::MAX;
 
 /// What something is beside its content.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +33,7 @@ impl Dress {
     /// When rights or times cannot be set.
     pub fn open(&self, file: impl AsFd, warn: &mut dyn FnMut(String)) -> anyhow::Result<()> {
         // In this order: a new owner clears set-uid bits and capabilities.
-        let owned = is_root() && or_warn("owner", rustix::fs::fchown(&file, Some(self.uid()), Some(self.gid())), warn);
+        let owned = self.own(warn, |uid, gid| rustix::fs::fchown(&file, uid, gid));
         rustix::fs::fchmod(&file, self.rights(owned)).context("set its mode")?;
         for (key, value) in &self.xattrs {
             let set = rustix::fs::fsetxattr(&file, key.as_slice(), value, XattrFlags::empty());
@@ -50,8 +54,7 @@ impl Dress {
         warn: &mut dyn FnMut(String),
     ) -> anyhow::Result<()> {
         let itself = AtFlags::SYMLINK_NOFOLLOW;
-        let owned = is_root()
-            && or_warn("owner", rustix::fs::chownat(at, name, Some(self.uid()), Some(self.gid()), itself), warn);
+        let owned = self.own(warn, |uid, gid| rustix::fs::chownat(at, name, uid, gid, itself));
         if has_mode {
             rustix::fs::chmodat(at, name, self.rights(owned), AtFlags::empty()).context("set its mode")?;
         }
@@ -63,12 +66,21 @@ impl Dress {
         rustix::fs::utimensat(at, name, &self.times(), itself).context("set its time")
     }
 
-    fn uid(&self) -> Uid {
-        Uid::from_raw(self.uid)
-    }
-
-    fn gid(&self) -> Gid {
-        Gid::from_raw(self.gid)
+    /// Gives it to its owner, as root; whether that was done.
+    fn own(
+        &self,
+        warn: &mut dyn FnMut(String),
+        give: impl FnOnce(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) -> bool {
+        if !is_root() {
+            return false;
+        }
+        let given = if self.uid == NOBODY || self.gid == NOBODY {
+            Err(Errno::INVAL)
+        } else {
+            give(Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+        };
+        or_warn("owner", given, warn)
     }
 
     fn rights(&self, owned: bool) -> Mode {
@@ -77,7 +89,7 @@ impl Dress {
     }
 
     fn times(&self) -> Timestamps {
-        let time = Timespec { tv_sec: self.mtime.0, tv_nsec: self.mtime.1.into() };
+        let time = Timespec { tv_sec: self.mtime.0, tv_nsec: self.mtime.1.min(999_999_999).into() };
         Timestamps { last_access: time, last_modification: time }
     }
 }

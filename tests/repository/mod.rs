@@ -4,9 +4,11 @@ mod chunker;
 mod damage;
 mod faults;
 mod golden;
+mod hostile;
 mod prune;
 mod restore;
 mod stock;
 mod support;
+mod targets;
 
 pub(crate) use restore::noise;

@@ -6,6 +6,7 @@ pub(crate) mod faulty;
 pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;
+pub(crate) mod mutate;
 pub(crate) mod restic;
 pub(crate) mod tls;
 pub(crate) mod trees;

@@ -85,7 +85,7 @@ pub(super) async fn thin(cx: &Cx, kept: &[Kept], newest: &str, rule: Rule, store
 
 impl Kept {
     fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        crate::text::total(self.parts.iter().map(|part| part.bytes))
     }
 }
 

@@ -109,7 +109,7 @@ impl Cutter {
 }
 
 fn usable(average: usize) -> usize {
-    average.next_power_of_two().clamp(4 << 10, 64 << 20)
+    average.clamp(4 << 10, 64 << 20).next_power_of_two()
 }
 
 /// The first length from `from` to `to`, both included, at which the fingerprint of the last bytes has no bit of `mask`.
