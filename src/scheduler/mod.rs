@@ -1,7 +1,7 @@
 //! What is due and what was missed (the pure planner in [`plan`]), and the short loop around it.
 //!
 //! The loop looks at the wall clock at least once a second, so a machine that slept or a clock that was set is noticed at
-//! once. Everything that is due is settled in one transaction before the first run starts.
+//! once. What becomes of a slot is written before its run starts.
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -24,11 +24,14 @@ use crate::{
 
 pub mod plan;
 
-use plan::{Plan, Question, What};
+use plan::{Question, What};
 
 /// A cursor further ahead of the clock than this is a clock's that was wrong: the schedule is anchored anew, since waiting
 /// until the clock gets there may take years. The ledger still lets no slot run twice.
 const WRONG_CLOCK: TimeDelta = TimeDelta::hours(25);
+
+/// Jobs that are settled in one transaction.
+const AT_ONCE: usize = 500;
 
 /// Starts runs when they are due.
 #[derive(Debug)]
@@ -248,30 +251,36 @@ impl Scheduler {
         )
     }
 
-    /// Settles all that is due, then starts it.
+    /// Settles all that is due, and starts what is settled. While some is written, the next is planned.
     async fn look(&self) -> anyhow::Result<()> {
         let now = self.clock.now();
         self.leave_wrong_clock(now).await?;
-        let (settlements, jobs) = self.plan_due(now);
-        if settlements.is_empty() {
-            return Ok(());
+        let mut planned = self.plan_due(now);
+        while !planned.is_empty() {
+            let (settled, next) = tokio::join!(self.settle(planned, now), async { self.plan_due(now) });
+            if let Err(error) = settled {
+                self.look_again(next.into_iter().map(|settlement| settlement.job), now);
+                return Err(error);
+            }
+            planned = next;
         }
-        let planned: Vec<JobName> = settlements.iter().map(|settlement| settlement.job.clone()).collect();
-        let runs = match self.store.settle(settlements).await {
+        Ok(())
+    }
+
+    /// Writes what became of slots, and then starts what is to run.
+    async fn settle(&self, planned: Vec<Settlement>, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let cursors: Vec<_> = planned.iter().map(|settlement| (settlement.job.clone(), settlement.cursor)).collect();
+        let runs = match self.store.settle(planned).await {
             Ok(runs) => runs,
             Err(error) => {
-                // Nothing was written: look at these jobs again.
-                let mut entries = self.lock();
-                for job in planned {
-                    entries.agenda.push(Reverse((now, job)));
-                }
+                self.look_again(cursors.into_iter().map(|(job, _)| job), now);
                 return Err(error);
             }
         };
         let mut entries = self.lock();
-        for (name, plan) in jobs {
+        for (name, cursor) in cursors {
             if let Some(entry) = entries.jobs.get_mut(&name) {
-                entry.cursor = entry.cursor.max(plan.cursor);
+                entry.cursor = entry.cursor.max(cursor);
                 entry.was_paused = None;
             }
         }
@@ -281,6 +290,12 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Nothing was written of these jobs.
+    fn look_again(&self, jobs: impl Iterator<Item = JobName>, now: DateTime<Utc>) {
+        let mut entries = self.lock();
+        entries.agenda.extend(jobs.map(|job| Reverse((now, job))));
     }
 
     /// Anchors jobs anew whose cursor was moved by a clock that was far ahead and has been set back.
@@ -300,12 +315,13 @@ impl Scheduler {
         if wrong.is_empty() { Ok(()) } else { self.store.anchor(wrong, now).await }
     }
 
-    /// Plans every job whose time has come; puts it on the agenda again.
-    fn plan_due(&self, now: DateTime<Utc>) -> (Vec<Settlement>, Vec<(JobName, Plan)>) {
+    /// Plans jobs whose time has come, some at a time; puts them on the agenda again.
+    fn plan_due(&self, now: DateTime<Utc>) -> Vec<Settlement> {
         let mut entries = self.lock();
         let entries = &mut *entries;
-        let (mut settlements, mut plans) = (Vec::new(), Vec::new());
-        while let Some(Reverse((at, _))) = entries.agenda.peek()
+        let mut settlements = Vec::new();
+        while settlements.len() < AT_ONCE
+            && let Some(Reverse((at, _))) = entries.agenda.peek()
             && *at <= now
             && let Some(Reverse((_, name))) = entries.agenda.pop()
         {
@@ -337,10 +353,10 @@ impl Scheduler {
                 count: slot.count,
                 verdict: self.verdict(&entry.job, slot, index == newest),
             });
-            settlements.push(Settlement { job: name.clone(), slots: slots.collect(), cursor: plan.cursor });
-            plans.push((name, plan));
+            let (slots, cursor) = (slots.collect(), plan.cursor);
+            settlements.push(Settlement { job: name, slots, cursor });
         }
-        (settlements, plans)
+        settlements
     }
 
     fn verdict(&self, job: &Job, slot: &plan::Planned, is_newest: bool) -> Verdict {
