@@ -3,6 +3,7 @@ pub mod backup;
 pub mod command;
 pub mod disk_report;
 pub mod http_call;
+mod listening;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
 

@@ -54,6 +54,17 @@ pub(super) async fn compare(
     wanted: &Fingerprint,
     reading: &Reading,
 ) -> anyhow::Result<()> {
+    hand_on(bucket, key, wanted, reading, |_| true).await
+}
+
+/// As [`compare`], while `each` takes the pieces, unless it wants no more. They are not to be believed before this returns.
+pub(super) async fn hand_on(
+    bucket: &Arc<dyn Bucket>,
+    key: &str,
+    wanted: &Fingerprint,
+    reading: &Reading,
+    mut each: impl FnMut(Bytes) -> bool + Send + 'static,
+) -> anyhow::Result<()> {
     let (sender, mut chunks) = mpsc::channel::<Bytes>(4);
     let hashing = tokio::task::spawn_blocking(move || {
         let mut hash = Sha256::new();
@@ -61,6 +72,9 @@ pub(super) async fn compare(
         while let Some(chunk) = chunks.blocking_recv() {
             hash.update(&chunk);
             bytes += chunk.len() as u64;
+            if !each(chunk) {
+                break;
+            }
         }
         Fingerprint { bytes, sha256: hex(&hash.finalize()) }
     });

@@ -6,11 +6,11 @@ use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    decode::{Reading, compare, small},
+    decode::{Reading, compare, hand_on, small},
     encode::{Encoded, Options, encode},
     manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind, folder, id_of, is_plain_name},
 };
@@ -108,6 +108,44 @@ impl Writer {
         }
         let (sources, warnings, put) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, warnings, put })
+    }
+
+    /// Copies a backup from another bucket, as it is: its objects are compared with its manifest on their way and where
+    /// they arrive, and the manifest is put last. Objects that are there, from a copy that was cut off, are not sent again.
+    ///
+    /// # Errors
+    /// When something cannot be read or stored, or is not what the manifest says. Objects that arrived stay for the next
+    /// try; there is no manifest.
+    pub async fn copy(from: &Arc<dyn Bucket>, manifest: &Manifest, setting: Setting) -> anyhow::Result<()> {
+        let Setting { bucket, job, at, options, spool, watcher, cancelled } = setting;
+        let (id, warnings, sources, put) = (manifest.id.clone(), Vec::new(), Vec::new(), Vec::new());
+        let mut writer = Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, warnings, put };
+        let reading = Reading { cancelled: writer.cancelled.clone(), ..Reading::default() };
+        for source in &manifest.sources {
+            let (key, wanted) = (&source.key, &source.stored);
+            let there = writer.bucket.head(key).await.is_ok_and(|found| found.size == wanted.bytes);
+            if !there || compare(&writer.bucket, key, wanted, &reading).await.is_err() {
+                let (from, key, wanted, reading) = (Arc::clone(from), key.clone(), wanted.clone(), reading.clone());
+                let watcher = Arc::clone(&writer.watcher);
+                let fetching = move |sender: mpsc::Sender<Bytes>| {
+                    let (fetched, mut done) = (key.clone(), 0);
+                    tokio::spawn(async move {
+                        let total = wanted.bytes;
+                        let each = move |piece: Bytes| {
+                            done += piece.len() as u64;
+                            watcher.progress(done, Some(total));
+                            sender.blocking_send(piece).is_ok()
+                        };
+                        hand_on(&from, &fetched, &wanted, &reading, each).await
+                    })
+                };
+                writer.put_pieces(source.key.clone(), fetching).await?;
+                compare(&writer.bucket, &source.key, &source.stored, &Reading::default())
+                    .await
+                    .context("read back what was stored")?;
+            }
+        }
+        writer.put_manifest(manifest).await
     }
 
     /// Its name.
@@ -249,8 +287,13 @@ impl Writer {
             sources: std::mem::take(&mut self.sources),
             warnings: std::mem::take(&mut self.warnings),
         };
+        self.put_manifest(&manifest).await?;
+        Ok(manifest)
+    }
+
+    async fn put_manifest(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
         let key = manifest.key();
-        let json = serde_json::to_vec_pretty(&manifest).context("write the manifest")?;
+        let json = serde_json::to_vec_pretty(manifest).context("write the manifest")?;
         // Asked to stop until here: no backup. From here on it is quicker to end it well.
         ensure!(!self.cancelled.is_cancelled(), "cancelled");
         self.put.push(key.clone());
@@ -273,7 +316,7 @@ impl Writer {
             self.put.clear();
             bail!("{key} is not what was stored: does another host use this bucket with a job of the same name?");
         }
-        Ok(manifest)
+        Ok(())
     }
 
     fn encrypts(&self) -> bool {
@@ -292,12 +335,23 @@ impl Writer {
         self.sources.push(source);
     }
 
-    /// Sends what `produce` writes as the object `key`.
+    /// Sends what `produce` writes, compressed and encrypted, as the object `key`.
     async fn store<T: Send + 'static>(
         &mut self,
         key: String,
         produce: impl FnOnce(&mut dyn std::io::Write) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<Encoded<T>> {
+        let (options, token) = (self.options.clone(), self.cancelled.clone());
+        let encoding = |sender| tokio::task::spawn_blocking(move || encode(&options, sender, token, produce));
+        self.put_pieces(key, encoding).await
+    }
+
+    /// Sends the pieces that a task makes as the object `key`.
+    async fn put_pieces<T>(
+        &mut self,
+        key: String,
+        produce: impl FnOnce(mpsc::Sender<Bytes>) -> JoinHandle<anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         ensure!(!self.cancelled.is_cancelled(), "cancelled");
         let mut upload = self.bucket.upload(&key).await.with_context(|| format!("begin to store {key}"))?;
         self.put.push(key.clone());
@@ -309,13 +363,12 @@ impl Writer {
             }
         };
         let (sender, pieces) = mpsc::channel(AHEAD);
-        let (options, token) = (self.options.clone(), self.cancelled.clone());
-        let producing = tokio::task::spawn_blocking(move || encode(&options, sender, token, produce));
+        let producing = produce(sender);
         let sent = self.send(&mut *upload, pieces).await.with_context(|| format!("store {key}"));
         // Its thread is never left behind: it ends at its next write, because nobody takes parts any more.
-        let encoded = producing.await.context("the thread that reads died").and_then(|encoded| encoded);
-        let encoded = match (sent, encoded) {
-            (Ok(()), Ok(encoded)) => encoded,
+        let made = producing.await.context("the thread that reads died").and_then(|made| made);
+        let made = match (sent, made) {
+            (Ok(()), Ok(made)) => made,
             (Err(error), _) | (Ok(()), Err(error)) => {
                 self.take_back(upload, &key, Some(debt)).await;
                 return Err(error);
@@ -328,7 +381,7 @@ impl Writer {
         // After an error the debt stays: whether the server still keeps parts is not known.
         finished?;
         self.watcher.upload_ended(debt).await.context("write down the end of an upload")?;
-        Ok(encoded)
+        Ok(made)
     }
 
     /// Gathers pieces into parts of [`PART`] bytes.

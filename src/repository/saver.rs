@@ -102,6 +102,17 @@ pub struct Stored {
     pub stored: u64,
 }
 
+impl Stored {
+    /// Counts those as well.
+    pub(super) fn add(&mut self, more: Self) {
+        self.data_blobs += more.data_blobs;
+        self.tree_blobs += more.tree_blobs;
+        self.added += more.added;
+        self.packed += more.packed;
+        self.stored += more.stored;
+    }
+}
+
 impl Saver {
     /// Takes blobs that `index` does not have. `stopped` is set when the bucket fails, and may be set to stop it.
     #[must_use]
@@ -166,7 +177,8 @@ impl Saver {
         }
     }
 
-    async fn end(self) -> anyhow::Result<Stored> {
+    /// As [`Saver::finish`], without what is not in a full pack.
+    pub(super) async fn end(self) -> anyhow::Result<Stored> {
         let Self { shared, packs, storing } = self;
         drop(packs);
         storing.await.context("the task that stores died")??;

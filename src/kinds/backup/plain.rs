@@ -1,8 +1,5 @@
 //! A backup in the plain layout: one object per source and a manifest.
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -15,11 +12,10 @@ use super::{
 };
 use crate::{
     bucket::Bucket,
-    kinds::{Cx, Progress, Summary},
-    model::{Debt, DebtId},
+    kinds::{Cx, Summary, listening::Listening},
     plain::{self, FileFacts, Manifest, Setting, Single, SourceKind, Watcher, Writer},
     text,
-    tree::{Listener, Tree},
+    tree::Tree,
 };
 
 pub(super) async fn run(backup: &Backup, cx: &Cx, spool: &Path) -> anyhow::Result<Summary> {
@@ -35,7 +31,7 @@ pub(super) async fn run(backup: &Backup, cx: &Cx, spool: &Path) -> anyhow::Resul
 }
 
 async fn write(backup: &Backup, cx: &Cx, bucket: &Arc<dyn Bucket>, spool: &Path) -> anyhow::Result<Manifest> {
-    let watching = Arc::new(Watching { cx: cx.clone(), bucket: backup.bucket.clone(), step: Mutex::default() });
+    let watching = Listening::new(cx, &backup.bucket);
     let mut writer = Writer::begin(Setting {
         bucket: Arc::clone(bucket),
         job: cx.job.clone(),
@@ -57,7 +53,7 @@ async fn write_sources(
     backup: &Backup,
     cx: &Cx,
     writer: &mut Writer,
-    watching: &Watching,
+    watching: &Listening,
     spool: &Path,
 ) -> anyhow::Result<()> {
     for source in &backup.source {
@@ -151,48 +147,5 @@ async fn remove_leftovers(cx: &Cx, bucket: &Arc<dyn Bucket>) {
             )),
             Err(error) => cx.warn(format!("{error:#}")),
         }
-    }
-}
-
-/// Carries what the writer says to the run's record.
-struct Watching {
-    cx: Cx,
-    bucket: String,
-    step: Mutex<String>,
-}
-
-impl Watching {
-    fn begin(&self, step: &str) {
-        step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn step(&self) -> String {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Listener for Watching {
-    fn info(&self, text: &str) {
-        self.cx.info(text);
-    }
-
-    fn warn(&self, text: &str) {
-        self.cx.warn(text);
-    }
-
-    fn progress(&self, done: u64, total: Option<u64>) {
-        self.cx.record.progress(Progress { step: self.step(), done, total });
-    }
-}
-
-#[async_trait]
-impl Watcher for Watching {
-    async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
-        let (bucket, key, upload) = (self.bucket.clone(), key.to_owned(), upload.to_owned());
-        self.cx.record.owe(Debt::Upload { bucket, key, upload }).await
-    }
-
-    async fn upload_ended(&self, debt: DebtId) -> anyhow::Result<()> {
-        self.cx.record.paid(debt).await
     }
 }

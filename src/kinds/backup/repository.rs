@@ -1,12 +1,5 @@
 //! A backup in a repository: deduplicated and encrypted, in the restic format.
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -18,7 +11,7 @@ use super::{
     thin::{self, Kept, Part},
 };
 use crate::{
-    kinds::{Cx, Progress, Summary},
+    kinds::{Cx, Summary, listening::Listening},
     repository::{self, Class, Id, Repository, Setting, Single, Snapshot},
     text,
     tree::{Listener, Tree},
@@ -47,7 +40,7 @@ pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> a
 }
 
 async fn write(backup: &Backup, cx: &Cx, repository: &Repository, spool: &Path) -> anyhow::Result<(Id, Snapshot)> {
-    let listening = Arc::new(Listening { cx: cx.clone(), step: Mutex::default(), shown: AtomicU64::new(0) });
+    let listening = Listening::new(cx, "");
     let setting = Setting {
         job: cx.job.clone(),
         run: Some(cx.run),
@@ -140,47 +133,5 @@ fn kept(id: &Id, snapshot: &Snapshot) -> Kept {
         host: snapshot.hostname.clone(),
         parts: parts.collect(),
         good: !snapshot.rusuban.as_ref().is_some_and(|facts| facts.partial),
-    }
-}
-
-/// Carries what the backup says to the run's record.
-struct Listening {
-    cx: Cx,
-    step: Mutex<String>,
-    shown: AtomicU64,
-}
-
-impl Listening {
-    /// So many bytes are read between two reports.
-    const REPORT: u64 = 1 << 20;
-
-    fn begin(&self, step: &str) {
-        step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
-        self.shown.store(0, Ordering::Relaxed);
-    }
-
-    fn step(&self) -> String {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Listener for Listening {
-    fn info(&self, text: &str) {
-        self.cx.info(text);
-    }
-
-    fn warn(&self, text: &str) {
-        self.cx.warn(text);
-    }
-
-    fn progress(&self, done: u64, total: Option<u64>) {
-        let shown = self.shown.load(Ordering::Relaxed);
-        if done < shown + Self::REPORT {
-            return;
-        }
-        // Another thread that was quicker has told more.
-        if self.shown.compare_exchange(shown, done, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.cx.record.progress(Progress { step: self.step(), done, total });
-        }
     }
 }

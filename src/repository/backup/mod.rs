@@ -25,7 +25,6 @@ use super::{
     Id, Index, Repository,
     lock::Lock,
     node::{Node, NodeKind},
-    objects::Class,
     saver::{Intake, Saver, Stored},
     snapshot::{Facts, Snapshot, SourceFacts, Summary},
 };
@@ -329,10 +328,7 @@ impl Backup {
         let put = async {
             // Asked to stop until here: no backup. From here on it is quicker to end it well.
             ensure!(!setting.cancelled.is_cancelled(), "cancelled");
-            let id = repository.objects().save(Class::Snapshot, serde_json::to_vec(&sealed)?).await?;
-            let found = Snapshot::load(repository.objects(), &id).await.context("read back the snapshot")?;
-            ensure!(found == sealed, "the snapshot is stored, but it is not what was sent");
-            anyhow::Ok(id)
+            repository.put_snapshot(&sealed).await
         };
         let put = put.await;
         lock.release().await?;

@@ -7,7 +7,13 @@ use rustix::fd::OwnedFd;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Id, Repository, blobs::open_blob, index::Place, pack::Blob},
+    super::{
+        Id, Repository,
+        blobs::open_blob,
+        index::Place,
+        pack::Blob,
+        ranges::{Range, ranges},
+    },
     Shared, fatal,
     file::{FilePlan, Finished},
 };
@@ -17,10 +23,6 @@ use crate::tree::{Dress, Listener, cancelled_error};
 const BYTES: u64 = 64 << 20;
 const FILES: usize = 2048;
 const FOLDERS: usize = 128;
-/// Blobs so near to each other are fetched in one go, up to so many bytes.
-const GAP: u32 = 64 << 10;
-const RANGE: u32 = 4 << 20;
-
 /// Where a blob belongs: a file, and where in it.
 type Wanted = Vec<(Arc<FilePlan>, u64)>;
 
@@ -32,14 +34,6 @@ pub(super) struct Batch {
     places: usize,
     /// Folders whose content is complete when the batch is done: they get their times then.
     pub(super) folders: Vec<(Arc<OwnedFd>, Dress, PathBuf)>,
-}
-
-/// Neighbours in a pack.
-struct Range {
-    pack: Id,
-    begin: u32,
-    end: u32,
-    blobs: Vec<(Blob, Wanted)>,
 }
 
 impl Batch {
@@ -64,7 +58,7 @@ impl Batch {
     ) -> anyhow::Result<()> {
         let options = repository.options();
         let at_once = options.connections.max(options.threads);
-        stream::iter(ranges(self.wanted))
+        stream::iter(ranges(self.wanted.into_iter().map(|((pack, _), (blob, wanted))| (pack, blob, wanted)).collect()))
             .map(|range| fetch(repository, range, shared, listener, cancelled))
             .buffer_unordered(at_once)
             .try_collect::<()>()
@@ -81,26 +75,9 @@ impl Batch {
     }
 }
 
-fn ranges(wanted: HashMap<(Id, u32), (Blob, Wanted)>) -> Vec<Range> {
-    let mut all: Vec<_> = wanted.into_iter().collect();
-    all.sort_unstable_by_key(|(place, _)| *place);
-    let mut ranges: Vec<Range> = Vec::new();
-    for ((pack, begin), (blob, wanted)) in all {
-        let end = begin.saturating_add(blob.length);
-        match ranges.last_mut() {
-            Some(last) if last.pack == pack && begin - last.end.min(begin) <= GAP && end - last.begin <= RANGE => {
-                last.end = last.end.max(end);
-                last.blobs.push((blob, wanted));
-            }
-            _ => ranges.push(Range { pack, begin, end, blobs: vec![(blob, wanted)] }),
-        }
-    }
-    ranges
-}
-
 async fn fetch(
     repository: &Repository,
-    range: Range,
+    range: Range<Wanted>,
     shared: &Arc<Shared>,
     listener: &Arc<dyn Listener>,
     cancelled: &CancellationToken,

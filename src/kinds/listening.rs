@@ -1,0 +1,76 @@
+//! Carries what a backup says on its way to the run's record.
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+
+use super::{Cx, Progress};
+use crate::{
+    model::{Debt, DebtId},
+    plain::Watcher,
+    tree::Listener,
+};
+
+/// So many bytes are read between two reports.
+const REPORT: u64 = 1 << 20;
+
+/// What a backup's reader and writer talk to.
+pub(super) struct Listening {
+    cx: Cx,
+    /// The bucket that uploads go to.
+    bucket: String,
+    step: Mutex<String>,
+    shown: AtomicU64,
+}
+
+impl Listening {
+    pub(super) fn new(cx: &Cx, bucket: &str) -> Arc<Self> {
+        let (cx, bucket) = (cx.clone(), bucket.to_owned());
+        Arc::new(Self { cx, bucket, step: Mutex::default(), shown: AtomicU64::new(0) })
+    }
+
+    /// From now on it is about this step.
+    pub(super) fn begin(&self, step: &str) {
+        step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shown.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn step(&self) -> String {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Listener for Listening {
+    fn info(&self, text: &str) {
+        self.cx.info(text);
+    }
+
+    fn warn(&self, text: &str) {
+        self.cx.warn(text);
+    }
+
+    fn progress(&self, done: u64, total: Option<u64>) {
+        let shown = self.shown.load(Ordering::Relaxed);
+        if done < shown + REPORT && total != Some(done) {
+            return;
+        }
+        // Another thread that was quicker has told more.
+        if self.shown.compare_exchange(shown, done, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.cx.record.progress(Progress { step: self.step(), done, total });
+        }
+    }
+}
+
+#[async_trait]
+impl Watcher for Listening {
+    async fn upload_begun(&self, key: &str, upload: &str) -> anyhow::Result<DebtId> {
+        let (bucket, key, upload) = (self.bucket.clone(), key.to_owned(), upload.to_owned());
+        self.cx.record.owe(Debt::Upload { bucket, key, upload }).await
+    }
+
+    async fn upload_ended(&self, debt: DebtId) -> anyhow::Result<()> {
+        self.cx.record.paid(debt).await
+    }
+}
