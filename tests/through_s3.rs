@@ -192,3 +192,63 @@ mod ceph_server {
         }
     }
 }
+
+/// The commands that a recovery kit prints, in its order.
+fn commands(home: &Path) -> Vec<String> {
+    let kits: serde_json::Value = serde_json::from_str(&succeeds(home, &["--json", "recovery-kit"])).unwrap();
+    let parts = kits[0]["sections"].as_array().unwrap().iter().flat_map(|section| section["parts"].as_array().unwrap());
+    let commands = parts.filter_map(|part| part["commands"].as_array());
+    commands.map(|lines| lines.iter().map(|line| line.as_str().unwrap()).collect::<Vec<_>>().join("\n")).collect()
+}
+
+/// Types these into a shell on a bare machine: in an empty folder, with no settings.
+fn type_in(folder: &Path, commands: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_rusuban")).parent().unwrap().display().to_string();
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", commands])
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", format!("{program}:/usr/local/bin:/usr/bin:/bin"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{commands}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_a_recovery_kit_says_brings_everything_back_on_a_bare_machine() {
+    for in_folder in [false, true] {
+        let garage = garage();
+        let home = home(&Place::of(garage), "kit", "[bucket.near]\nfolder = \"near\"", "repository = \"home\"");
+        let at = home.path();
+        if in_folder {
+            let settings = fs::read_to_string(at.join("rusuban.toml")).unwrap();
+            let settings = settings.replace("bucket = \"home\"", "bucket = \"near\"\npath = \"a/b\"");
+            fs::write(at.join("rusuban.toml"), settings).unwrap();
+        }
+        // A password that a shell and TOML would each like to read otherwise.
+        fs::write(at.join("password"), "it's \"$HOME\" \\ `x`").unwrap();
+        succeeds(at, &["repository", "init", "home"]);
+        succeeds(at, &["run", "keep"]);
+        let bare = tempfile::tempdir().unwrap();
+        let commands = commands(at);
+        let [ours, with_restic] = commands.as_slice() else { panic!("{commands:?}") };
+        type_in(&bare.path().join("ours"), ours);
+        assert_equal(&at.join("files"), &bare.path().join("ours/restored/files"));
+        type_in(&bare.path().join("restic"), with_restic);
+        let by_restic = bare.path().join("restic/restored").join(at.join("files").strip_prefix("/").unwrap());
+        assert_equal(&at.join("files"), &by_restic);
+        // The same for the printer, for its owner's eyes only, and never over another file.
+        let page = at.join("kit.html");
+        succeeds(at, &["recovery-kit", "home", "--html", page.to_str().unwrap()]);
+        let html = fs::read_to_string(&page).unwrap();
+        assert!(html.contains("it&#39;s") || html.contains("it's &quot;$HOME&quot;"), "{html}");
+        assert_eq!(sh(&format!("stat -c %a '{}'", page.display())).trim(), "600");
+        assert!(!rusuban(at, &["recovery-kit", "--html", page.to_str().unwrap()]).status.success());
+        // With another password in its file, there is no kit.
+        fs::write(at.join("password"), "another").unwrap();
+        let output = rusuban(at, &["recovery-kit"]);
+        assert!(!output.status.success() && output.stdout.is_empty(), "a kit that opens nothing was printed");
+    }
+}

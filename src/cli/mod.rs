@@ -18,6 +18,7 @@ mod check;
 mod control;
 mod init;
 mod jobs;
+mod kit;
 mod look;
 mod manual;
 mod paint;
@@ -185,6 +186,8 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
+    RecoveryKit(kit::Arguments),
     /// List what jobs can do, or show one kind's example
     Kinds {
         /// The kind
@@ -266,6 +269,9 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::RecoveryKit(kit::Arguments { repository, html }) => {
+                kit::kit(context, repository.as_deref(), html.as_deref()).await
+            }
             Command::Kinds { kind } => manual::kinds(context, kind.as_deref()),
             Command::Schema { file } => manual::schema(context, file),
             Command::Completions { shell } => manual::completions(context, shell),

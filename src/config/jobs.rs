@@ -138,6 +138,7 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
             job: Some(name.clone()),
             buckets: settings.buckets.keys().cloned().collect(),
             repositories: settings.repositories.keys().cloned().collect(),
+            is_draft: keys.enabled == Some(false),
         };
         found.extend(own.place(kind.check(&site)));
         secrets = kind.secrets();

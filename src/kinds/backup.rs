@@ -2,7 +2,6 @@
 mod keys;
 mod plain;
 mod repository;
-mod thin;
 
 use std::{
     collections::BTreeMap,

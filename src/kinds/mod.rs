@@ -2,8 +2,11 @@
 pub mod backup;
 pub mod command;
 pub mod disk_report;
+mod generations;
 pub mod http_call;
 mod listening;
+pub mod mirror;
+pub mod repository_care;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
 
@@ -13,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bucket::Bucket,
     clock::Clock,
-    config::mistake::Problem,
+    config::mistake::{Problem, suggest},
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
     model::{Debt, DebtId, JobName, Level, RunId},
@@ -71,6 +74,32 @@ pub struct Site {
     pub buckets: Vec<String>,
     /// The repositories' names.
     pub repositories: Vec<String>,
+    /// The job is not enabled: it may name what is still to be written in the settings, as an example does.
+    pub is_draft: bool,
+}
+
+impl Site {
+    /// A problem at `key`, if rusuban.toml has no such bucket.
+    #[must_use]
+    pub fn knows_bucket(&self, key: &str, bucket: &str) -> Option<Problem> {
+        let known: Vec<&str> = self.buckets.iter().map(String::as_str).collect();
+        let hint = suggest(bucket, &known, "the buckets are");
+        let problem = || Problem::new(key, format!("rusuban.toml has no bucket `{bucket}`")).hint(hint);
+        (!self.is_draft && !known.is_empty() && !known.contains(&bucket)).then(problem)
+    }
+
+    /// A problem at `key`, if rusuban.toml has no such repository.
+    #[must_use]
+    pub fn knows_repository(&self, key: &str, repository: &str) -> Option<Problem> {
+        let known: Vec<&str> = self.repositories.iter().map(String::as_str).collect();
+        let hint = if known.is_empty() {
+            format!("write `[repository.{repository}]` there, with a `password`")
+        } else {
+            suggest(repository, &known, "the repositories are")
+        };
+        let problem = || Problem::new(key, format!("rusuban.toml has no repository `{repository}`")).hint(hint);
+        (!self.is_draft && !known.contains(&repository)).then(problem)
+    }
 }
 
 /// A member of [`KINDS`].
@@ -221,7 +250,8 @@ impl Cx {
 }
 
 /// The kinds.
-pub const KINDS: &[KindEntry] = &[backup::ENTRY, command::ENTRY, disk_report::ENTRY, http_call::ENTRY];
+pub const KINDS: &[KindEntry] =
+    &[backup::ENTRY, command::ENTRY, disk_report::ENTRY, http_call::ENTRY, mirror::ENTRY, repository_care::ENTRY];
 
 /// The kind of that name.
 #[must_use]

@@ -11,7 +11,7 @@ use super::{
     blobs::{Lost, open_blob},
     index::Place,
     lock::Lock,
-    objects::Class,
+    objects::{Class, Damaged, is_missing},
     pack::{Blob, BlobKind},
     ranges::{Range, ranges},
 };
@@ -44,6 +44,8 @@ pub struct CopySetting {
 pub struct Copied {
     /// Each backup, and its name there.
     pub backups: Vec<(Id, Id)>,
+    /// Backups that could not be copied because they are damaged, and why.
+    pub damaged: Vec<(Id, String)>,
     /// What was stored for them.
     pub stored: Stored,
 }
@@ -109,22 +111,27 @@ impl Repository {
                 bytes: 0,
             };
             let mut complete = Vec::new();
-            let mut gathering = Ok(());
-            while gathering.is_ok() && saver.so_far().added < BYTES_PER_ROUND {
+            let mut failed = None;
+            while saver.so_far().added < BYTES_PER_ROUND {
                 let Some((id, snapshot)) = left.next() else { break };
-                gathering =
-                    round.backup(&snapshot, &saver).await.with_context(|| format!("copy backup {}", id.short()));
-                if gathering.is_ok() {
-                    complete.push((id, snapshot));
+                match round.backup(&snapshot, &saver).await {
+                    Ok(()) => complete.push((id, snapshot)),
+                    // The others are copied all the same.
+                    Err(error) if is_damage(&error) => {
+                        round.forget();
+                        copied.damaged.push((id, format!("{error:#}")));
+                    }
+                    Err(error) => {
+                        failed = Some(error.context(format!("copy backup {}", id.short())));
+                        break;
+                    }
                 }
             }
             drop(round);
-            if let Err(error) = gathering {
-                let bucket_failed = stopped.is_cancelled() && !setting.cancelled.is_cancelled();
+            if let Some(error) = failed {
                 stopped.cancel();
-                let ended = saver.end().await;
-                // What the bucket said tells more than that it stopped.
-                return Err(ended.err().filter(|_| bucket_failed).unwrap_or(error));
+                saver.abandon().await;
+                return Err(error);
             }
             copied.stored.add(saver.finish().await?);
             for (id, snapshot) in complete {
@@ -162,7 +169,19 @@ struct Round<'a> {
     bytes: u64,
 }
 
+/// The backup is damaged, rather than that its bucket could not be asked.
+fn is_damage(error: &anyhow::Error) -> bool {
+    is_missing(error) || error.chain().any(|cause| cause.is::<Lost>() || cause.is::<Damaged>())
+}
+
 impl Round<'_> {
+    /// What was on its way may not have arrived.
+    fn forget(&mut self) {
+        self.seen.clear();
+        self.wanted.clear();
+        self.bytes = 0;
+    }
+
     async fn backup(&mut self, snapshot: &Snapshot, saver: &Saver) -> anyhow::Result<()> {
         let mut trees = vec![snapshot.tree];
         while let Some(id) = trees.pop() {

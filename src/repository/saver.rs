@@ -177,8 +177,7 @@ impl Saver {
         }
     }
 
-    /// As [`Saver::finish`], without what is not in a full pack.
-    pub(super) async fn end(self) -> anyhow::Result<Stored> {
+    async fn end(self) -> anyhow::Result<Stored> {
         let Self { shared, packs, storing } = self;
         drop(packs);
         storing.await.context("the task that stores died")??;

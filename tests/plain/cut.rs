@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 use rusuban::{
     bucket::{Body, Bucket, BucketError, Object, PART, Put, Result, Upload, folder::Folder},
     clock::Clock,
-    plain::{self, Reading},
+    plain::{self, Reading, Writer},
     tree::Tree,
 };
 
@@ -181,4 +181,51 @@ async fn removal_cut_off_at_any_operation_leaves_no_manifest_without_its_data() 
         }
         assert!(removed.is_err() || place.stored().is_empty(), "{:?}", place.stored());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_cut_off_at_any_operation_leaves_no_manifest_without_its_data_and_goes_on_later() {
+    let source = Place::new();
+    fs::create_dir(source.path("tree")).unwrap();
+    fs::write(source.path("tree/large"), vec![7; 3 << 20]).unwrap();
+    let manifest = source.back_up(Tree::at(&source.path("tree"))).await.unwrap();
+    let mut cut_off = 0;
+    for at in 0..40 {
+        for done_but_not_told in [false, true] {
+            let what = format!("operation {at}, done: {done_but_not_told}");
+            let place = Place::new();
+            let honest = Arc::clone(&place.bucket);
+            let cut = Cut { inner: Arc::clone(&honest), count: Arc::default(), at, done_but_not_told, once: false };
+            let copied = Writer::copy(&source.bucket, &manifest, place.setting(Arc::new(cut))).await;
+            assert_whole(&honest, &what).await;
+            let is_there = async || plain::list(&honest, &manifest.job).await.unwrap().backups == [manifest.clone()];
+            assert!(copied.is_err() || is_there().await, "{what}: green, and the copy is not there");
+            cut_off += usize::from(copied.is_err());
+            let owed = std::mem::take(&mut *place.told.owed.lock().unwrap());
+            for (_, key, upload) in owed {
+                honest.abort_upload(&key, &upload).await.unwrap();
+            }
+            let again = Writer::copy(&source.bucket, &manifest, place.setting(Arc::clone(&honest))).await;
+            again.unwrap_or_else(|error| panic!("{what}, again: {error:#}"));
+            assert!(is_there().await, "{what}");
+            plain::verify(&honest, &manifest, &Reading::default()).await.unwrap();
+        }
+    }
+    assert!((12..60).contains(&cut_off), "{cut_off} copies were cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_damaged_at_the_source_is_not_copied_as_if_it_were_whole() {
+    let (source, place) = (Place::new(), Place::new());
+    fs::write(source.path("file"), vec![7; 1 << 20]).unwrap();
+    let manifest = source.back_up(Tree::at(&source.path("file"))).await.unwrap();
+    let stored = source.path("bucket").join(&manifest.sources[0].key);
+    let mut bytes = fs::read(&stored).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&stored, bytes).unwrap();
+    let error = Writer::copy(&source.bucket, &manifest, place.setting(Arc::clone(&place.bucket))).await.unwrap_err();
+    assert!(format!("{error:#}").contains("is not what was stored"), "{error:#}");
+    assert_eq!(plain::list(&place.bucket, &manifest.job).await.unwrap().backups, []);
+    assert!(place.told.owed.lock().unwrap().is_empty());
 }

@@ -75,16 +75,19 @@ impl Place {
     }
 
     pub(super) async fn writer(&self) -> Writer {
-        let setting = Setting {
-            bucket: Arc::clone(&self.bucket),
+        Writer::begin(self.setting(Arc::clone(&self.bucket))).await.unwrap()
+    }
+
+    pub(super) fn setting(&self, bucket: Arc<dyn Bucket>) -> Setting {
+        Setting {
+            bucket,
             job: "photos".parse().unwrap(),
             at: "2026-11-21T03:15:00Z".parse().unwrap(),
             options: self.options.clone(),
             spool: self.path("spool"),
             watcher: Arc::clone(&self.told) as Arc<dyn Watcher>,
             cancelled: self.cancelled.clone(),
-        };
-        Writer::begin(setting).await.unwrap()
+        }
     }
 
     /// A backup of one tree.

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 use chrono::TimeDelta;
 use rusuban::{
     bucket::{Bucket, folder::Folder},
-    repository::{Cache, Key, Look, Options, PruneOptions, Repository, Unlock},
+    repository::{Cache, CopySetting, Key, Look, Options, PruneOptions, Repository, Snapshot, Unlock},
     tree::Listener,
 };
 
@@ -136,6 +136,9 @@ tests! {
     a_prune_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Before,
     a_prune_that_loses_any_answer_harms_nothing_and_the_next_succeeds: prunes at After,
     a_prune_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Dead,
+    a_copy_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Before,
+    a_copy_that_loses_any_answer_harms_nothing_and_the_next_succeeds: copies at After,
+    a_copy_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Dead,
 }
 
 /// A backup with such a day at each operation.
@@ -159,6 +162,90 @@ async fn backups(day: Day) {
         assert!(world.look(&what, false).await > 1);
     }
     assert!(red > operations / 3, "only {red} of {operations} runs failed");
+}
+
+/// A copy into another repository with such a day at each operation there.
+async fn copies(day: Day) {
+    let world = World::new().await;
+    let place = &world.place;
+    let from = world.sound().await;
+    back_up(&world, &from).await.unwrap();
+    let wanted = from.snapshots().await.unwrap().0;
+    assert_eq!(wanted.len(), 2);
+    let folder = place.path("copy");
+    let open = async |bucket: Arc<dyn Bucket>| {
+        let options = Options { pack_size: 200_000, threads: 2, cache: Cache::default(), ..Options::default() };
+        Repository::open(bucket, &Unlock::Key(Box::new(key_of(&folder).await)), options).await.unwrap()
+    };
+    let empty = place.path("empty");
+    Repository::create(
+        Arc::new(Folder::new(empty.clone())),
+        b"another",
+        SMALL,
+        Options::default(),
+        "here",
+        &place.clock,
+    )
+    .await
+    .unwrap();
+    let again = || sh(&format!("rm -rf '{0}'; cp -a '{1}' '{0}'", folder.display(), empty.display()));
+    let copy = async |to: &Repository| {
+        let there = to.snapshots().await?.0;
+        let is_there = |one: &Snapshot| there.iter().any(|(_, other)| one.is_same_as(other));
+        let missing = wanted.iter().filter(|(_, one)| !is_there(one)).cloned().collect();
+        let setting = CopySetting {
+            host: "here".into(),
+            patience: std::time::Duration::ZERO,
+            listener: Arc::clone(&place.told) as Arc<dyn Listener>,
+            cancelled: place.cancelled.clone(),
+        };
+        let copied = from.copy_to(to, missing, &setting, &place.clock).await;
+        // The process that held it is dead, in these tests.
+        from.unlock(true, "here", &place.clock).await?;
+        copied.map(|copied| assert!(copied.damaged.is_empty(), "{:?}", copied.damaged))
+    };
+    again();
+    let counting = Faulty::new(Arc::new(Folder::new(folder.clone())), |_| None);
+    copy(&open(Arc::new(counting.clone())).await).await.unwrap();
+    let operations = counting.operations() - OPENING;
+    assert!(operations > 12, "{operations}");
+    let mut red = 0;
+    for k in 0..operations {
+        let what = format!("operation {k} of {operations}, {day:?}");
+        again();
+        let plan = day.plan(k);
+        let bad = Faulty::new(Arc::new(Folder::new(folder.clone())), move |at| at.checked_sub(OPENING).and_then(&plan));
+        let done = copy(&open(Arc::new(bad)).await).await;
+        red += usize::from(done.is_err());
+        let honest = open(Arc::new(Folder::new(folder.clone()))).await;
+        honest.unlock(true, "here", &place.clock).await.unwrap();
+        let listener = Arc::clone(&place.told) as Arc<dyn Listener>;
+        let found = honest.check(&ALL, &listener, &place.cancelled).await.unwrap();
+        assert!(found.is_whole(), "{what}: {found:?}");
+        assert!(done.is_err() || found.snapshots == 2, "{what}: green, and the copies are not there");
+        copy(&honest).await.unwrap_or_else(|error| panic!("{what}, again: {error:#}"));
+        let found = honest.check(&ALL, &listener, &place.cancelled).await.unwrap();
+        assert!(found.is_whole() && found.snapshots == 2, "{what}, again: {found:?}");
+    }
+    assert!(red > operations / 3, "only {red} of {operations} copies failed");
+    let judge = Restic::new(&folder, "another");
+    judge.check().unwrap();
+    let restored = place.path("by-restic");
+    judge.restore("latest", &restored);
+    let original = place.path("original");
+    assert_equal(&original, &place.below(&restored, &original));
+}
+
+/// The key of the repository that the copies go to: its password is derived once.
+async fn key_of(folder: &std::path::Path) -> Key {
+    static KEY: tokio::sync::OnceCell<Key> = tokio::sync::OnceCell::const_new();
+    let opening = async || {
+        let unlock = Unlock::Password("another".into());
+        let opened =
+            Repository::open(Arc::new(Folder::new(folder.to_owned())), &unlock, Options::default()).await.unwrap();
+        opened.objects().key().clone()
+    };
+    KEY.get_or_init(opening).await.clone()
 }
 
 /// A prune with such a day at each operation.

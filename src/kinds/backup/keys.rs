@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::mistake::{Problem, suggest},
-    kinds::Site,
+    config::mistake::Problem,
+    kinds::{Site, generations},
     plain::{
         Options,
         age::{AgeError, Recipient},
@@ -175,23 +175,9 @@ impl Source {
 impl Backup {
     pub(super) fn problems(&self, site: &Site) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if !site.buckets.is_empty() && !site.buckets.contains(&self.bucket) {
-            problems.push(Problem::new("bucket", format!("rusuban.toml has no bucket `{}`", self.bucket)).hint(
-                suggest(&self.bucket, &site.buckets.iter().map(String::as_str).collect::<Vec<_>>(), "the buckets are"),
-            ));
-        }
+        problems.extend(site.knows_bucket("bucket", &self.bucket));
         if let Some(repository) = &self.repository {
-            if !site.repositories.contains(repository) {
-                let known: Vec<&str> = site.repositories.iter().map(String::as_str).collect();
-                let hint = if known.is_empty() {
-                    format!("write `[repository.{repository}]` there, with a `password`")
-                } else {
-                    suggest(repository, &known, "the repositories are")
-                };
-                problems.push(
-                    Problem::new("repository", format!("rusuban.toml has no repository `{repository}`")).hint(hint),
-                );
-            }
+            problems.extend(site.knows_repository("repository", repository));
             for (key, set, why) in [
                 ("bucket", self.bucket != local(), "the repository names its bucket itself"),
                 ("encrypt", self.encrypt.is_some(), "a repository is encrypted with its own key"),
@@ -205,18 +191,7 @@ impl Backup {
                 }
             }
         }
-        if self.keep.is_some() && self.rotation.is_some() {
-            problems.push(
-                Problem::new("rotation", "`keep` and `rotation` are both given: each says what stays")
-                    .hint("keep one of the two"),
-            );
-        }
-        if self.keep == Some(Keep::default()) {
-            problems.push(
-                Problem::new("keep", "it does not say how many stay")
-                    .hint("such as `keep = { daily = 7, weekly = 4, monthly = 12 }`; leave it out to keep all"),
-            );
-        }
+        problems.extend(generations::problems(self.keep, self.rotation));
         if let Some(encrypt) = &self.encrypt {
             if encrypt.recipients.is_empty() {
                 problems
@@ -257,11 +232,7 @@ impl Backup {
     }
 
     pub(super) fn rule(&self) -> Rule {
-        match (self.keep, self.rotation) {
-            (Some(keep), _) => Rule::Keep(keep),
-            (None, Some(rotation)) => Rule::Rotate(rotation),
-            (None, None) => Rule::Everything,
-        }
+        generations::rule(self.keep, self.rotation)
     }
 
     pub(super) fn options(&self) -> Result<Options, AgeError> {

@@ -2,17 +2,11 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use async_trait::async_trait;
 
-use super::{
-    Backup, copy_database,
-    keys::From,
-    own, sources_tree,
-    thin::{self, Kept, Part},
-};
+use super::{Backup, copy_database, keys::From, own, sources_tree};
 use crate::{
-    kinds::{Cx, Summary, listening::Listening},
-    repository::{self, Class, Id, Repository, Setting, Single, Snapshot},
+    kinds::{Cx, Summary, generations, listening::Listening},
+    repository::{self, Id, Repository, Setting, Single, Snapshot},
     text,
     tree::{Listener, Tree},
 };
@@ -35,7 +29,8 @@ pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> a
         text::size(summary.data_added),
         text::size(summary.data_added_packed),
     );
-    let thinned = cx.step("old generations", async { Ok(thin_out(backup, cx, &repository, &id).await) });
+    let thinning = generations::thin_repository(cx, &repository, &cx.job, &id, backup.rule());
+    let thinned = cx.step("old generations", async { Ok(thinning.await) });
     Ok(format!("{stored}; {}", thinned.await?))
 }
 
@@ -94,44 +89,4 @@ async fn write_sources(
         cx.step(&name, writing).await.with_context(|| format!("back up {name}"))?;
     }
     Ok(())
-}
-
-async fn thin_out(backup: &Backup, cx: &Cx, repository: &Repository, newest: &Id) -> String {
-    let (snapshots, damaged) = match repository.snapshots().await {
-        Ok(found) => found,
-        Err(error) => {
-            cx.warn(format!("old generations were not looked at: {error:#}"));
-            return "older ones not looked at".to_owned();
-        }
-    };
-    for damaged in &damaged {
-        cx.warn(format!("a backup cannot be read and is left alone: {damaged}"));
-    }
-    let kept: Vec<Kept> = snapshots
-        .iter()
-        .filter(|(_, snapshot)| snapshot.job().as_ref() == Some(&cx.job))
-        .map(|(id, snapshot)| kept(id, snapshot))
-        .collect();
-    thin::thin(cx, &kept, &newest.to_string(), backup.rule(), repository).await
-}
-
-#[async_trait]
-impl thin::Stored for Repository {
-    async fn remove(&self, id: &str) -> anyhow::Result<()> {
-        let id: Id = id.parse().map_err(anyhow::Error::msg)?;
-        self.objects().remove(Class::Snapshot, &id).await
-    }
-}
-
-fn kept(id: &Id, snapshot: &Snapshot) -> Kept {
-    let sources = snapshot.rusuban.iter().flat_map(|facts| &facts.sources);
-    let parts =
-        sources.map(|source| Part { name: source.name.clone(), is_tree: source.kind == "path", bytes: source.bytes });
-    Kept {
-        id: id.to_string(),
-        at: snapshot.time.to_utc(),
-        host: snapshot.hostname.clone(),
-        parts: parts.collect(),
-        good: !snapshot.rusuban.as_ref().is_some_and(|facts| facts.partial),
-    }
 }
