@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, secret::SecretSource},
     model::host_name,
-    repository::{GRACE, Look, PruneOptions, Repository, Unlocked, settings::Shelf},
+    repository::{GRACE, Look, PruneOptions, RepairOptions, Repository, Unlocked, settings::Shelf},
     text,
     tree::Listener,
 };
@@ -54,6 +54,14 @@ pub(super) enum Command {
         #[arg(long)]
         own: bool,
     },
+    /// Rescue what is whole of a damaged one: backups are written again without what is lost
+    Repair {
+        /// The repository's name in rusuban.toml
+        name: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove what no backup needs any more
     Prune {
         /// The repository's name in rusuban.toml
@@ -93,6 +101,10 @@ pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::
         Command::Keys { name, add, remove, own } => {
             let repository = open(context, &config, &name).await?;
             keys(context, &config, &repository, add, remove, own).await
+        }
+        Command::Repair { name, dry_run } => {
+            let repository = open(context, &config, &name).await?;
+            repair(context, &repository, dry_run).await
         }
         Command::Prune { name, dry_run, now } => {
             let repository = open(context, &config, &name).await?;
@@ -291,6 +303,65 @@ async fn keys(
         table.row([id.short(), key.username.clone(), key.hostname.clone(), text::ago(key.created, now)]);
     }
     write!(context.out, "{table}")?;
+    Ok(Exit::Fine)
+}
+
+async fn repair(context: &mut Context<'_>, repository: &Repository, dry_run: bool) -> anyhow::Result<Exit> {
+    let watch = Watch::new(context, 0);
+    let options = RepairOptions {
+        dry_run,
+        host: host_name(),
+        patience: Duration::from_secs(60),
+        listener: Arc::clone(&watch.listener) as Arc<dyn Listener>,
+        cancelled: watch.cancelled.clone(),
+    };
+    let repaired = repository.repair(&options, &context.clock).await;
+    watch.end();
+    if watch.cancelled.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    let repaired = repaired?;
+    if context.json {
+        writeln!(context.out, "{}", serde_json::to_string_pretty(&repaired)?)?;
+        return Ok(Exit::Fine);
+    }
+    for (pack, why) in &repaired.damaged {
+        writeln!(context.out, "{} pack {}: {why}", paint::bad("damaged:"), pack.short())?;
+    }
+    for what in &repaired.unreadable {
+        writeln!(context.out, "{} {what}", paint::bad("unreadable:"))?;
+    }
+    for mended in &repaired.backups {
+        let became = match mended.new {
+            Some(new) => format!("is {} now, without:", new.short()),
+            None if dry_run => "would lose:".to_owned(),
+            None => "is lost:".to_owned(),
+        };
+        writeln!(context.out, "{} backup {} {became}", paint::warning("partial:"), mended.old.short())?;
+        for path in &mended.lost {
+            writeln!(context.out, "  {}", text::path(path))?;
+        }
+        if mended.count > mended.lost.len() as u64 {
+            writeln!(context.out, "  and {} more", mended.count - mended.lost.len() as u64)?;
+        }
+    }
+    let word = if dry_run { "would be" } else { "were" };
+    writeln!(
+        context.out,
+        "{} read, {} damaged; {} {word} rescued of them, {} lost; {} {word} put into the index again; {} {word} written again",
+        text::count(repaired.packs, "pack"),
+        repaired.damaged.len(),
+        text::count(repaired.rescued, "blob"),
+        repaired.lost,
+        text::count(repaired.indexed, "pack"),
+        text::count(repaired.backups.len(), "backup"),
+    )?;
+    if dry_run && (!repaired.damaged.is_empty() || !repaired.unreadable.is_empty()) {
+        writeln!(
+            context.out,
+            "nothing was changed; without --dry-run, damaged packs are removed once what is whole of them is stored"
+        )?;
+    }
     Ok(Exit::Fine)
 }
 

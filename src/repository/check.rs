@@ -381,7 +381,7 @@ fn compare(named: &BTreeMap<Id, Vec<Blob>>, found: &HashMap<Id, u64>, findings: 
     }
 }
 
-fn is_away(error: &anyhow::Error) -> bool {
+pub(super) fn is_away(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(
             cause.downcast_ref(),

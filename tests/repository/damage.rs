@@ -11,14 +11,14 @@ use super::{
     support::{Place, SMALL},
 };
 
-const ALL: Look = Look { snapshots: None, data: 1.0, part: 0 };
+pub(super) const ALL: Look = Look { snapshots: None, data: 1.0, part: 0 };
 
-async fn check(place: &Place, repository: &Repository, look: &Look) -> anyhow::Result<Findings> {
+pub(super) async fn check(place: &Place, repository: &Repository, look: &Look) -> anyhow::Result<Findings> {
     let listener = Arc::clone(&place.told) as Arc<dyn Listener>;
     repository.check(look, &listener, &place.cancelled).await
 }
 
-fn damage(file: &Path, how: &str) {
+pub(super) fn damage(file: &Path, how: &str) {
     let mut bytes = fs::read(file).unwrap();
     match how {
         "flipped" => {

@@ -136,6 +136,8 @@ tests! {
     a_prune_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Before,
     a_prune_that_loses_any_answer_harms_nothing_and_the_next_succeeds: prunes at After,
     a_prune_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Dead,
+    a_repair_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: repairs at Before,
+    a_repair_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: repairs at Dead,
     a_copy_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Before,
     a_copy_that_loses_any_answer_harms_nothing_and_the_next_succeeds: copies at After,
     a_copy_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Dead,
@@ -162,6 +164,42 @@ async fn backups(day: Day) {
         assert!(world.look(&what, false).await > 1);
     }
     assert!(red > operations / 3, "only {red} of {operations} runs failed");
+}
+
+/// A repair with such a day at each operation, of a repository in which a piece of one file is lost.
+async fn repairs(day: Day) {
+    let world = World::new().await;
+    let repository = world.sound().await;
+    back_up(&world, &repository).await.unwrap();
+    // A file that only the newest backup has in this state.
+    let (_, newest) = repository.snapshots().await.unwrap().0.pop().unwrap();
+    let index = repository.index().await.unwrap();
+    let node = repository.at(&index, &newest, &world.place.path("original/0")).await.unwrap().unwrap();
+    let pack = index.find(rusuban::repository::BlobKind::Data, &node.content.unwrap()[0]).unwrap().pack;
+    let file = world.place.path("repository").join(rusuban::repository::Class::Pack.key(&pack));
+    super::damage::damage(&file, "flipped");
+    let folder = |name: &str| world.place.path(name).display().to_string();
+    sh(&format!("rm -rf '{0}'; cp -a '{1}' '{0}'", folder("before"), folder("repository")));
+    let (repository, bucket) = world.again(|_| None).await;
+    let done = super::repair::repair(&world.place, &repository, false).await.unwrap();
+    assert!(done.backups.len() == 1 && done.backups[0].count == 1, "{done:?}");
+    let operations = bucket.operations() - OPENING;
+    assert_eq!(world.look("clean", true).await, 2);
+    for k in 0..operations {
+        let what = format!("operation {k} of {operations}, {day:?}");
+        let (repository, _) = world.again(day.plan(k)).await;
+        let _ = super::repair::repair(&world.place, &repository, false).await;
+        let again = super::repair::repair(&world.place, &world.sound().await, false).await;
+        again.unwrap_or_else(|error| panic!("{what}, again: {error:#}"));
+        let judge = day == Day::Dead && k % 8 == 3;
+        let there = world.look(&what, judge).await;
+        // Cut off between the new snapshot and the removal of the old, both are mended.
+        assert!((2..=3).contains(&there), "{what}: {there} backups");
+        let (snapshots, _) = world.sound().await.snapshots().await.unwrap();
+        let partial = |snapshot: &Snapshot| snapshot.rusuban.as_ref().is_some_and(|facts| facts.partial);
+        assert!(snapshots.iter().any(|(_, snapshot)| !partial(snapshot)), "{what}: the whole backup is gone");
+        assert!(snapshots.iter().any(|(_, snapshot)| partial(snapshot)), "{what}: the rest of the other is gone");
+    }
 }
 
 /// A copy into another repository with such a day at each operation there.

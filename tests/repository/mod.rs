@@ -6,6 +6,7 @@ mod faults;
 mod golden;
 mod hostile;
 mod prune;
+mod repair;
 mod restore;
 mod stock;
 mod support;

@@ -1,0 +1,161 @@
+//! What is whole of a damaged repository is rescued, what is lost is named, and the next backup stores it again.
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use rusuban::{
+    repository::{BlobKind, Class, Id, PruneOptions, RepairOptions, Repaired, Repository, Snapshot},
+    tree::Listener,
+};
+
+use super::{
+    damage::{ALL, check, damage},
+    restore::noise,
+    support::{Place, SMALL},
+};
+use crate::support::trees::{assert_equal, sh};
+
+pub(super) async fn repair(place: &Place, repository: &Repository, dry_run: bool) -> anyhow::Result<Repaired> {
+    let options = RepairOptions {
+        dry_run,
+        host: "here".into(),
+        patience: Duration::ZERO,
+        listener: Arc::clone(&place.told) as Arc<dyn Listener>,
+        cancelled: place.cancelled.clone(),
+    };
+    repository.repair(&options, &place.clock).await
+}
+
+/// The pack that holds the first piece of a file, or the list of what is in a folder.
+async fn pack_of(repository: &Repository, snapshot: &Snapshot, path: &Path) -> Id {
+    let index = repository.index().await.unwrap();
+    let node = repository.at(&index, snapshot, path).await.unwrap().unwrap();
+    let (kind, id) = match node.subtree {
+        Some(tree) => (BlobKind::Tree, tree),
+        None => (BlobKind::Data, node.content.unwrap()[0]),
+    };
+    index.find(kind, &id).unwrap().pack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_whole_is_rescued_whatever_is_damaged() {
+    for class in ["index", "data", "trees", "snapshot"] {
+        for how in ["flipped", "cut", "removed"] {
+            if (class, how) == ("snapshot", "removed") {
+                continue;
+            }
+            let what = format!("{class} {how}");
+            let place = Place::new();
+            let (one, other) = (place.path("one"), place.path("other"));
+            for (folder, seed) in [(&one, 1), (&other, 50)] {
+                fs::create_dir_all(folder.join("deeper")).unwrap();
+                for number in 0..12 {
+                    fs::write(folder.join(format!("file {number:02}")), noise(120_000, seed + number)).unwrap();
+                }
+                fs::write(folder.join("deeper/small"), noise(500, seed)).unwrap();
+            }
+            let repository = place.create(SMALL).await;
+            let (first, snapshot) = place.back_up(&repository, &one).await.unwrap();
+            let (second, _) = place.back_up(&repository, &other).await.unwrap();
+            let victim = match class {
+                "index" => Class::Index.key(&repository.objects().list(Class::Index).await.unwrap()[0].0),
+                "data" => Class::Pack.key(&pack_of(&repository, &snapshot, &one.join("file 03")).await),
+                "trees" => Class::Pack.key(&pack_of(&repository, &snapshot, &one.join("deeper")).await),
+                _ => Class::Snapshot.key(&first),
+            };
+            damage(&place.path("repository").join(victim), how);
+            fs::remove_dir_all(place.path("cache")).unwrap();
+            assert!(!check(&place, &repository, &ALL).await.unwrap().is_whole(), "{what}");
+
+            let before =
+                sh(&format!("cd '{}' && find . -type f | sort | xargs sha256sum", place.path("repository").display()));
+            let would = repair(&place, &repository, true).await.unwrap();
+            let after =
+                sh(&format!("cd '{}' && find . -type f | sort | xargs sha256sum", place.path("repository").display()));
+            assert_eq!(before, after, "{what}: a dry run changed something");
+            let done = repair(&place, &repository, false).await.unwrap();
+            assert_eq!(
+                (would.rescued, would.lost, would.indexed, would.backups.len()),
+                (done.rescued, done.lost, done.indexed, done.backups.len()),
+                "{what}: it did something else than it said"
+            );
+            assert!(check(&place, &repository, &ALL).await.unwrap().is_whole(), "{what}: {done:?}");
+            place.restic().check().unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (left, _) = repository.snapshots().await.unwrap();
+            match class {
+                "index" => assert!(done.backups.is_empty() && left.len() == 2, "{what}: nothing is lost: {done:?}"),
+                "snapshot" => assert!(left.len() == 1 && left[0].0 == second, "{what}: {left:?}"),
+                _ => {
+                    assert!(done.backups.len() == 1 && done.backups[0].old == first, "{what}: {done:?}");
+                    let count = done.backups[0].count;
+                    assert!(count > 0, "{what}");
+                    let Some(new) = done.backups[0].new else {
+                        assert!(class == "trees" && left.len() == 1, "{what}: not even the top is left: {done:?}");
+                        continue;
+                    };
+                    let (_, mended) = left.iter().find(|(id, _)| *id == new).unwrap();
+                    let facts = mended.rusuban.as_ref().unwrap();
+                    assert!(facts.partial && facts.warnings.len() as u64 >= count.min(20), "{what}: {facts:?}");
+                    assert_eq!(mended.original, Some(first), "{what}");
+                    if (class, how) == ("data", "flipped") {
+                        assert!(
+                            done.lost == 1 && count == 1,
+                            "one piece is lost, the others of its pack are not: {done:?}"
+                        );
+                    }
+                    // All that is in it restores, and is what it was.
+                    let restored = place.restore(&repository, mended, &one, |wish| wish).await.unwrap();
+                    assert_eq!(restored.failed, 0, "{what}");
+                    let differs = sh(&format!(
+                        "cd '{}' && find . -type f | while read -r file; do cmp -s \"$file\" '{}'/\"$file\" || echo \"$file\"; done",
+                        place.path("back").display(),
+                        one.display()
+                    ));
+                    assert_eq!(differs, "", "{what}");
+                    fs::remove_dir_all(place.path("back")).unwrap();
+                }
+            }
+            // The other one is untouched, pruning is possible again, and the next backup has everything.
+            let prune = PruneOptions { grace: chrono::TimeDelta::zero(), ..PruneOptions::default() };
+            repository.prune(&prune, "here", &*place.told, &place.clock).await.unwrap();
+            let (third, snapshot) = place.back_up(&repository, &one).await.unwrap();
+            let restored = place.restore(&repository, &snapshot, &one, |wish| wish).await.unwrap();
+            assert_eq!(restored.failed, 0, "{what}");
+            assert_equal(&one, &place.path("back"));
+            place.restic().check().unwrap_or_else(|error| panic!("{what}: {error}"));
+            let by_restic = place.path("by-restic");
+            place.restic().restore(&third.to_string(), &by_restic);
+            assert_equal(&one, &place.below(&by_restic, &one));
+            place.restic().restore(&second.to_string(), &by_restic.join("other"));
+            assert_equal(&other, &place.below(&by_restic.join("other"), &other));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_repository_is_left_as_it_is() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    fs::write(original.join("file"), noise(300_000, 1)).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    let all = || sh(&format!("cd '{}' && find . -type f | sort | xargs sha256sum", place.path("repository").display()));
+    let before = all();
+    let done = repair(&place, &repository, false).await.unwrap();
+    assert_eq!(done, Repaired { packs: done.packs, ..Repaired::default() });
+    assert_eq!(before, all());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_list_that_is_lost_is_taken_from_this_machines_cache() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir_all(original.join("deeper")).unwrap();
+    fs::write(original.join("deeper/file"), noise(300_000, 1)).unwrap();
+    let repository = place.create(SMALL).await;
+    let (_, snapshot) = place.back_up(&repository, &original).await.unwrap();
+    let pack = pack_of(&repository, &snapshot, &original.join("deeper")).await;
+    damage(&place.path("repository").join(Class::Pack.key(&pack)), "removed");
+    let done = repair(&place, &repository, false).await.unwrap();
+    assert!(done.backups.is_empty() && done.lost == 0 && done.rescued > 0, "{done:?}");
+    place.restic().check().unwrap();
+}
