@@ -107,11 +107,9 @@ async fn try_out(bucket: &dyn Bucket, clock: &Clock, keys: &[String; 3], trials:
         }
         Err(error) => told("clock", Verdict::Note, error.to_string()),
     }
-    let versions = bucket.versions().await;
-    let keeps_none = matches!(versions, Ok(Versions::Off));
-    trials.push(of_versions(versions));
-    trials.push(of_object_lock(bucket.object_lock().await));
-    trials.push(deletes(bucket, keys, keeps_none).await);
+    let (versions, lock) = (bucket.versions().await, bucket.object_lock().await);
+    let delete = deletes(bucket, keys, &versions, &lock).await;
+    trials.extend([of_versions(versions), of_object_lock(lock), delete]);
     Some(())
 }
 
@@ -160,13 +158,18 @@ fn of_object_lock(told: Result<ObjectLock>) -> Trial {
 }
 
 /// Deletes what was written, and finds out what is left of it.
-async fn deletes(bucket: &dyn Bucket, keys: &[String; 3], keeps_none: bool) -> Trial {
+async fn deletes(
+    bucket: &dyn Bucket,
+    keys: &[String; 3],
+    versions: &Result<Versions>,
+    lock: &Result<ObjectLock>,
+) -> Trial {
     let mut removed = Ok(());
     for key in keys {
         removed = removed.and(bucket.delete(key).await);
     }
     let (verdict, state, detail) = match (removed, bucket.head(&keys[0]).await) {
-        (Ok(()), Err(BucketError::NotFound(_))) => of_purge(purge(bucket, keys).await, keeps_none),
+        (Ok(()), Err(BucketError::NotFound(_))) => of_purge(purge(bucket, keys).await, versions, lock),
         (Ok(()), _) => {
             let detail = "the server says yes, and the object is still there (versions, or a lock)".to_owned();
             (Verdict::Note, "still_there", detail)
@@ -192,35 +195,37 @@ async fn purge(bucket: &dyn Bucket, keys: &[String; 3]) -> Result<Purged> {
     Ok(all)
 }
 
-fn of_purge(purged: Result<Purged>, keeps_none: bool) -> (Verdict, &'static str, String) {
+fn of_purge(
+    purged: Result<Purged>,
+    versions: &Result<Versions>,
+    lock: &Result<ObjectLock>,
+) -> (Verdict, &'static str, String) {
+    let gone = "this key MAY DELETE: whoever takes over this machine can delete its backups";
     match purged {
         // A server that keeps none need not be able to list them.
-        Err(_) if keeps_none => of_purge(Ok(Purged::default()), keeps_none),
-        Ok(Purged { found: 0, .. }) => {
-            let detail = "this key MAY DELETE: whoever takes over this machine can delete its backups";
-            (Verdict::Works, "gone", detail.to_owned())
-        }
+        Err(_) if matches!(versions, Ok(Versions::Off)) => (Verdict::Works, "gone", gone.to_owned()),
+        Ok(Purged { found: 0, .. }) => (Verdict::Works, "gone", gone.to_owned()),
         Ok(Purged { left: 0, .. }) => {
             let detail = "a delete leaves older versions, and this key MAY REMOVE THEM TOO: whoever takes over this machine \
                           can delete its backups for good";
             (Verdict::Works, "removable", detail.to_owned())
         }
         Ok(Purged { left, left_bytes, refusal, .. }) => {
+            // Who may break a lock has to say so, and we do not.
+            let breakable = matches!(lock, Ok(ObjectLock::Each { mode: LockMode::Governance, .. }));
+            let who = if breakable {
+                "this key could not remove them; whether it may bypass governance was not tried"
+            } else {
+                "this key may not remove them: nor may whoever takes over this machine"
+            };
             let detail = format!(
-                "a delete leaves older versions, and this key may not remove them: nor may whoever takes over this machine. \
-                 Of this test {left} stay, {}: {}",
+                "a delete leaves older versions, and {who}. Of this test {left} stay, {}: {}",
                 crate::text::size(left_bytes),
                 refusal.unwrap_or_default()
             );
             (Verdict::Note, "kept", detail)
         }
-        Err(error) => {
-            let detail = format!(
-                "this key MAY DELETE: whoever takes over this machine can delete its backups; whether older versions stay is \
-                 not told: {error}"
-            );
-            (Verdict::Works, "not_told", detail)
-        }
+        Err(error) => (Verdict::Works, "not_told", format!("{gone}; whether older versions stay is not told: {error}")),
     }
 }
 

@@ -97,7 +97,7 @@ async fn a_locked_bucket_lets_nothing_go_and_hides_what_is_deleted() {
         let [versions, lock, delete] = tried(&bucket).await;
         assert_tells(&versions, Verdict::Note, "on", "older versions are kept");
         assert_tells(&lock, Verdict::Note, state, "locked for 1 day");
-        assert_tells(&delete, Verdict::Note, "kept", "may not remove them");
+        assert_tells(&delete, Verdict::Note, "kept", "a delete leaves older versions");
         assert!(delete.detail.contains("Of this test 8 stay, 16.0 MiB"), "{delete:?}");
         assert_eq!(place.kept().await, (5, 3));
         assert_eq!(keys(&bucket, "").await, [""; 0]);

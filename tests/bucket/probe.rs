@@ -98,6 +98,8 @@ async fn a_lock_is_told_with_its_time_and_with_who_can_break_it() {
         let [_, lock, delete] = tried(&fake.bucket().await).await;
         assert_tells(&lock, Verdict::Note, state, words);
         assert_tells(&delete, Verdict::Note, "kept", "Of this test 7 stay, 16.0 MiB");
+        assert_eq!(delete.detail.contains("may bypass governance was not tried"), state == "governance", "{delete:?}");
+        assert_eq!(delete.detail.contains("nor may whoever"), state == "compliance", "{delete:?}");
         // The marks are not locked. Without them, what was deleted would be there again.
         assert_eq!(fake.kept().0, 7);
         assert_eq!(keys(&fake.bucket().await, "").await, [""; 0]);
