@@ -191,6 +191,42 @@ mod ceph_server {
             assert!(hidden.iter().any(|key| key.starts_with(folder)), "{folder} in {hidden:?}");
         }
     }
+
+    /// Three backups by a key that may add and not remove, of which the rule would keep one.
+    async fn only_added(keeper: &'static str) {
+        let bucket = CephBucket::plain().await;
+        bucket.let_guest_add("added/home").await;
+        let place = place(&bucket, User::Guest);
+        let work = move || {
+            let home = home(&place, "added", "", &format!("{keeper} = \"home\"\nkeep = {{ last = 1 }}"));
+            let home = home.path();
+            if keeper == "repository" {
+                succeeds(home, &["repository", "init", "home"]);
+            }
+            for round in 1..=3 {
+                let told = succeeds(home, &["run", "keep"]);
+                assert!(told.contains(&format!("read back; {round} kept")), "{told}");
+                assert_eq!(told.contains("warning: ") && told.contains("refused: "), round > 1, "{told}");
+            }
+            let listed = succeeds(home, &["backups", "keep"]);
+            assert_eq!(listed.matches("files, app.db").count(), 3, "{listed}");
+            assert!(succeeds(home, &["verify", "keep"]).contains("whole"));
+            assert_back(home);
+        };
+        tokio::task::spawn_blocking(work).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "run by dev/test --ceph"]
+    async fn a_key_that_may_only_add_keeps_plain_backups_and_tells_what_did_not_go() {
+        only_added("bucket").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "run by dev/test --ceph"]
+    async fn a_key_that_may_only_add_and_remove_its_locks_keeps_backups_in_a_repository() {
+        only_added("repository").await;
+    }
 }
 
 /// The commands that a recovery kit prints, in its order.

@@ -26,8 +26,7 @@ pub(crate) enum User {
 }
 
 /// What docs/buckets.md tells to allow.
-pub(crate) const NEEDED: [&str; 5] =
-    ["s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+pub(crate) const NEEDED: [&str; 4] = ["s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:AbortMultipartUpload"];
 /// For retention and prune, and for the locks of a repository.
 pub(crate) const DELETE: &str = "s3:DeleteObject";
 
@@ -106,15 +105,27 @@ impl CephBucket {
 
     /// Lets the guest do this, and no more.
     pub(crate) async fn let_guest(&self, actions: &[&str]) {
-        let policy = serde_json::json!({
-            "Version": "2012-10-17",
-            "Statement": [{
+        self.policy(&[(actions, "*")]).await;
+    }
+
+    /// Lets the guest add, and remove nothing but the locks of the repository there.
+    pub(crate) async fn let_guest_add(&self, repository: &str) {
+        self.policy(&[(&NEEDED, "*"), (&[DELETE], &format!("{repository}/locks/*"))]).await;
+    }
+
+    /// What the guest may do with which objects.
+    async fn policy(&self, allowed: &[(&[&str], &str)]) {
+        let place = format!("arn:aws:s3:::{}", self.name);
+        let statements = allowed.iter().map(|(actions, keys)| {
+            serde_json::json!({
                 "Effect": "Allow",
                 "Principal": { "AWS": ["arn:aws:iam:::user/guest"] },
                 "Action": actions,
-                "Resource": [format!("arn:aws:s3:::{}", self.name), format!("arn:aws:s3:::{}/*", self.name)],
-            }],
+                "Resource": [place, format!("{place}/{keys}")],
+            })
         });
+        let statements: Vec<_> = statements.collect();
+        let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": statements });
         self.client.put_bucket_policy().bucket(&self.name).policy(policy.to_string()).send().await.unwrap();
     }
 
