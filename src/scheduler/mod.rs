@@ -31,7 +31,10 @@ use plan::{Question, What};
 const WRONG_CLOCK: TimeDelta = TimeDelta::hours(25);
 
 /// Jobs that are settled in one transaction.
-const AT_ONCE: usize = 500;
+const TOGETHER: usize = 500;
+
+/// When to look at a job at once. It is no time of the clock, which may be set back before we come to it.
+const AT_ONCE: DateTime<Utc> = DateTime::<Utc>::MIN_UTC;
 
 /// Starts runs when they are due.
 #[derive(Debug)]
@@ -138,7 +141,7 @@ impl Scheduler {
                 let entry = Entry { job, cursor: cursor.unwrap_or(now), paused, was_paused, next: None };
                 // Whatever went by is found when the loop looks at the job, at once.
                 if has_slots(&entry.job) {
-                    entries.agenda.push(Reverse((now, name.clone())));
+                    entries.agenda.push(Reverse((AT_ONCE, name.clone())));
                 }
                 entries.jobs.insert(name, entry);
             }
@@ -209,13 +212,12 @@ impl Scheduler {
     /// When the ledger cannot be written.
     pub async fn resume(&self, name: &JobName) -> anyhow::Result<()> {
         self.store.pause(name, false).await?;
-        let now = self.clock.now();
         {
             let mut entries = self.lock();
             if let Some(entry) = entries.jobs.get_mut(name) {
                 entry.was_paused = entry.paused.take();
                 if has_slots(&entry.job) {
-                    entries.agenda.push(Reverse((now, name.clone())));
+                    entries.agenda.push(Reverse((AT_ONCE, name.clone())));
                 }
             }
         }
@@ -257,9 +259,9 @@ impl Scheduler {
         self.leave_wrong_clock(now).await?;
         let mut planned = self.plan_due(now);
         while !planned.is_empty() {
-            let (settled, next) = tokio::join!(self.settle(planned, now), async { self.plan_due(now) });
+            let (settled, next) = tokio::join!(self.settle(planned), async { self.plan_due(now) });
             if let Err(error) = settled {
-                self.look_again(next.into_iter().map(|settlement| settlement.job), now);
+                self.look_again(next.iter().map(|(job, _)| job));
                 return Err(error);
             }
             planned = next;
@@ -268,34 +270,37 @@ impl Scheduler {
     }
 
     /// Writes what became of slots, and then starts what is to run.
-    async fn settle(&self, planned: Vec<Settlement>, now: DateTime<Utc>) -> anyhow::Result<()> {
-        let cursors: Vec<_> = planned.iter().map(|settlement| (settlement.job.clone(), settlement.cursor)).collect();
-        let runs = match self.store.settle(planned).await {
+    async fn settle(&self, planned: Vec<(Arc<Job>, Settlement)>) -> anyhow::Result<()> {
+        let (jobs, settlements): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+        let cursors: Vec<_> = settlements.iter().map(|settlement| settlement.cursor).collect();
+        let runs = match self.store.settle(settlements).await {
             Ok(runs) => runs,
             Err(error) => {
-                self.look_again(cursors.into_iter().map(|(job, _)| job), now);
+                self.look_again(jobs.iter());
                 return Err(error);
             }
         };
         let mut entries = self.lock();
-        for (name, cursor) in cursors {
-            if let Some(entry) = entries.jobs.get_mut(&name) {
+        for (job, cursor) in jobs.iter().zip(cursors) {
+            if let Some(entry) = entries.jobs.get_mut(&job.name) {
                 entry.cursor = entry.cursor.max(cursor);
                 entry.was_paused = None;
             }
         }
+        // Its file may have changed or gone while this was written; the run is in the ledger, so it is run.
+        let planned: HashMap<_, _> = jobs.into_iter().map(|job| (job.name.clone(), job)).collect();
         for run in runs {
-            if let Some(entry) = entries.jobs.get(&run.job) {
-                self.runner.start(Arc::clone(&entry.job), run);
+            if let Some(job) = entries.jobs.get(&run.job).map(|entry| &entry.job).or_else(|| planned.get(&run.job)) {
+                self.runner.start(Arc::clone(job), run);
             }
         }
         Ok(())
     }
 
     /// Nothing was written of these jobs.
-    fn look_again(&self, jobs: impl Iterator<Item = JobName>, now: DateTime<Utc>) {
+    fn look_again<'a>(&self, jobs: impl Iterator<Item = &'a Arc<Job>>) {
         let mut entries = self.lock();
-        entries.agenda.extend(jobs.map(|job| Reverse((now, job))));
+        entries.agenda.extend(jobs.map(|job| Reverse((AT_ONCE, job.name.clone()))));
     }
 
     /// Anchors jobs anew whose cursor was moved by a clock that was far ahead and has been set back.
@@ -307,7 +312,7 @@ impl Scheduler {
             for (name, entry) in entries.jobs.iter_mut().filter(|(_, entry)| entry.cursor >= now + WRONG_CLOCK) {
                 entry.cursor = now;
                 if has_slots(&entry.job) {
-                    entries.agenda.push(Reverse((now, name.clone())));
+                    entries.agenda.push(Reverse((AT_ONCE, name.clone())));
                 }
                 wrong.push(name.clone());
             }
@@ -316,11 +321,11 @@ impl Scheduler {
     }
 
     /// Plans jobs whose time has come, some at a time; puts them on the agenda again.
-    fn plan_due(&self, now: DateTime<Utc>) -> Vec<Settlement> {
+    fn plan_due(&self, now: DateTime<Utc>) -> Vec<(Arc<Job>, Settlement)> {
         let mut entries = self.lock();
         let entries = &mut *entries;
         let mut settlements = Vec::new();
-        while settlements.len() < AT_ONCE
+        while settlements.len() < TOGETHER
             && let Some(Reverse((at, _))) = entries.agenda.peek()
             && *at <= now
             && let Some(Reverse((_, name))) = entries.agenda.pop()
@@ -354,7 +359,7 @@ impl Scheduler {
                 verdict: self.verdict(&entry.job, slot, index == newest),
             });
             let (slots, cursor) = (slots.collect(), plan.cursor);
-            settlements.push(Settlement { job: name, slots, cursor });
+            settlements.push((Arc::clone(&entry.job), Settlement { job: name, slots, cursor }));
         }
         settlements
     }

@@ -112,6 +112,22 @@ async fn a_clock_set_back_for_a_few_hours_runs_nothing_twice() {
     house.end().await;
 }
 
+// In one thread, the clock is set back before the loop looks.
+#[tokio::test]
+async fn a_clock_set_back_just_then_does_not_put_off_what_is_to_be_settled_at_once() {
+    let house = Loop::start("0 * * * *", "2026-11-21T11:30:00Z", MissedPolicy::Skip, Overlap::Skip).await;
+    house.look().await;
+    house.scheduler.pause(&house.name).await.unwrap();
+    house.clock.step(TimeDelta::hours(3));
+    house.look().await;
+    house.scheduler.resume(&house.name).await.unwrap();
+    house.clock.step(TimeDelta::hours(-1));
+    house.look().await;
+    let due: Vec<String> = house.slots().await.iter().map(|(due, ..)| due.format("%H:%M").to_string()).collect();
+    assert_eq!(due, ["12:00", "13:00"]);
+    house.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_that_are_due_at_one_moment_run_where_they_may_and_are_told_where_not() {
     for (overlap, runs) in [(Overlap::Queue, 6), (Overlap::Skip, 1)] {

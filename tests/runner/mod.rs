@@ -6,6 +6,7 @@ mod hooks;
 mod log;
 mod many;
 mod stopping;
+mod whole;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 

@@ -4,8 +4,8 @@ use chrono_tz::Tz;
 
 /// A line, and by hand what it means.
 #[derive(Clone, Copy)]
-pub(super) struct Pattern {
-    pub(super) line: &'static str,
+pub(crate) struct Pattern {
+    pub(crate) line: &'static str,
     minutes: &'static [i64],
     hours: &'static [i64],
     day: fn(NaiveDate) -> bool,
@@ -60,7 +60,7 @@ const fn real(
     Pattern { line, minutes, hours, day, real_time: true }
 }
 
-pub(super) const PATTERNS: &[Pattern] = &[
+pub(crate) const PATTERNS: &[Pattern] = &[
     fixed("15 3 * * *", &[15], &[3], any),
     fixed("@daily", &[0], &[0], any),
     fixed("30 0 * * *", &[30], &[0], any),
@@ -88,7 +88,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
 ];
 
 /// Zones and years in which their clocks do something worth a test.
-pub(super) const ZONES: [(Tz, i32); 11] = [
+pub(crate) const ZONES: [(Tz, i32); 11] = [
     (chrono_tz::Europe::London, 2026),
     (chrono_tz::Europe::Paris, 2026),
     (chrono_tz::Europe::Berlin, 2025),
@@ -108,13 +108,13 @@ pub(super) const ZONES: [(Tz, i32); 11] = [
 ];
 
 /// A year of a zone: for each minute of it in UTC, the minute on the wall since 1970.
-pub(super) struct Year {
+pub(crate) struct Year {
     first: i64,
     wall: Vec<i64>,
 }
 
 impl Year {
-    pub(super) fn of(zone: Tz, year: i32) -> Self {
+    pub(crate) fn of(zone: Tz, year: i32) -> Self {
         let first = Utc.with_ymd_and_hms(year, 1, 1, 0, 0, 0).unwrap().timestamp() / 60;
         let mut wall = Vec::with_capacity(366 * 1440);
         // Clocks are set at full quarters of an hour only.
@@ -127,11 +127,11 @@ impl Year {
         Self { first, wall }
     }
 
-    pub(super) fn begin(&self) -> DateTime<Utc> {
+    pub(crate) fn begin(&self) -> DateTime<Utc> {
         self.at(0)
     }
 
-    pub(super) fn end(&self) -> DateTime<Utc> {
+    pub(crate) fn end(&self) -> DateTime<Utc> {
         self.at(self.wall.len() - 1)
     }
 
@@ -140,7 +140,7 @@ impl Year {
     }
 
     /// The slots of a pattern after the year's first minute.
-    pub(super) fn slots(&self, pattern: &Pattern) -> Vec<DateTime<Utc>> {
+    pub(crate) fn slots(&self, pattern: &Pattern) -> Vec<DateTime<Utc>> {
         let times: Vec<bool> = (0..1440)
             .map(|minute| pattern.minutes.contains(&(minute % 60)) && pattern.hours.contains(&(minute / 60)))
             .collect();
