@@ -246,6 +246,11 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(BucketError::NotFound(_))))
 }
 
+/// Whether an error says that there is no room for more.
+pub(super) fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(BucketError::Full(_))))
+}
+
 fn expand(packed: &[u8], most: usize) -> anyhow::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut plain = Vec::new();

@@ -3,23 +3,28 @@
 //! Nobody else is at work meanwhile: the lock says so. And still nothing is removed at once: packs leave the index first, and are removed
 //! by a later prune, a day after that at the earliest, unless the index names them again. So a program that honours no
 //! locks loses nothing either.
+//!
+//! On a full disk it goes on as far as it can with what it frees: what has waited is removed before anything is written, packs
+//! of which something is needed stay as they are, and index objects are replaced one by one.
+mod plan;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
+use self::plan::{Plan, plan};
 use super::{
     Id, Index, Repository,
     blobs::open_blob,
-    check::{packs_of, size_of},
     index::{IndexFile, IndexedPack, Place},
     lock::Lock,
-    objects::Class,
+    objects::{Class, is_full},
     pack::{Blob, BlobKind, Building},
 };
 use crate::{bucket::Put, clock::Clock, tree::Listener};
@@ -30,10 +35,6 @@ const DOOMED: &str = "rusuban-doomed";
 const MOST_DOOMED: usize = 1 << 30;
 /// So much later.
 pub const GRACE: TimeDelta = TimeDelta::hours(24);
-/// So much of a repository may be of no use before packs are made anew for it: a twentieth.
-const WASTE: u64 = 20;
-/// Index objects with fewer blobs than this are joined.
-const SMALL_INDEX: usize = 10_000;
 const BLOBS_PER_INDEX: usize = 50_000;
 
 /// How a prune is done.
@@ -96,7 +97,14 @@ impl Repository {
         listener: &dyn Listener,
         clock: &Clock,
     ) -> anyhow::Result<Pruned> {
-        let lock = Lock::take(self, !options.dry_run, host, options.patience, clock).await?;
+        let take = || Lock::take(self, !options.dry_run, host, options.patience, clock);
+        let lock = match take().await {
+            Err(error) if is_full(&error) => {
+                self.make_room(options, clock).await.with_context(|| format!("{error:#}"))?;
+                take().await?
+            }
+            taken => taken?,
+        };
         let pruned = self.prune_locked(options, listener, clock).await;
         let released = lock.release().await;
         let pruned = pruned?;
@@ -110,6 +118,40 @@ impl Repository {
         listener: &dyn Listener,
         clock: &Clock,
     ) -> anyhow::Result<Pruned> {
+        let Survey { files, mut plan, mut found, named, mut pruned } = self.survey().await?;
+        if options.dry_run {
+            return Ok(pruned);
+        }
+        let waiting = self.waiting(&found, &named, options, clock).await?;
+        self.remove(&waiting.over, &mut found, &mut pruned).await?;
+        listener.info(&format!("{} packs are not needed, {} are packed anew", plan.drop.len(), plan.repack.len()));
+        let mut made = Vec::new();
+        if let Err(error) = self.repack(&plan, &mut made).await {
+            if !is_full(&error) || plan.drop.is_empty() {
+                return Err(error);
+            }
+            // Those that were made are of no index yet.
+            for pack in made.drain(..) {
+                self.objects().remove(Class::Pack, &pack.id).await?;
+            }
+            plan.repack.clear();
+            (pruned.repacked, pruned.repacked_bytes) = (0, 0);
+            listener.warn(&format!(
+                "there is no room to pack anything anew ({error:#}): packs of which a part is needed stay as they are this time"
+            ));
+        }
+        self.write_indexes(&files, &plan, &made).await?;
+        let named = self.index().await?.packs().into_iter().collect();
+        let Waiting { over, still } = self.waiting(&found, &named, options, clock).await?;
+        pruned.waiting = still.packs.len();
+        let sealed = self.objects().key().seal(&serde_json::to_vec(&still)?)?;
+        self.remove(&over, &mut found, &mut pruned).await?;
+        self.objects().bucket().put(DOOMED, sealed.into(), Put::Replace).await.context("note which packs wait")?;
+        Ok(pruned)
+    }
+
+    /// What is there, what is needed of it, and what shall become of it.
+    async fn survey(&self) -> anyhow::Result<Survey> {
         let files = self.index_files().await?;
         let mut index = Index::default();
         for (_, file) in &files {
@@ -126,14 +168,19 @@ impl Repository {
         let needed = self.needed(&index, snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect()).await?;
         let mut pruned = Pruned { snapshots: snapshots.len(), packs: found.len(), ..Pruned::default() };
         let plan = plan(&index, &needed, &found, self.options().pack_size as u64, &mut pruned)?;
-        if options.dry_run {
-            return Ok(pruned);
+        let named = index.packs().into_iter().collect();
+        Ok(Survey { files, plan, found, named, pruned })
+    }
+
+    /// Room for a lock where there is none: one pack goes that has waited long enough, if nobody has a lock.
+    async fn make_room(&self, options: &PruneOptions, clock: &Clock) -> anyhow::Result<()> {
+        let is_alone = self.objects().list(Class::Lock).await?.is_empty();
+        let Survey { found, named, .. } = self.survey().await?;
+        let over = self.waiting(&found, &named, options, clock).await?.over;
+        match over.first() {
+            Some((id, _)) if is_alone && !options.dry_run => self.objects().remove(Class::Pack, id).await,
+            _ => bail!("make some room there first: a prune frees more, but has to write a little before it does"),
         }
-        listener.info(&format!("{} packs are not needed, {} are packed anew", plan.drop.len(), plan.repack.len()));
-        let made = self.repack(&plan).await?;
-        self.write_indexes(files, &plan, made).await?;
-        self.remove_doomed(&found, options, clock, &mut pruned).await?;
-        Ok(pruned)
     }
 
     async fn index_files(&self) -> anyhow::Result<Vec<(Id, IndexFile)>> {
@@ -162,8 +209,7 @@ impl Repository {
     }
 
     /// Stores the needed blobs of packs in new ones, proven on the way.
-    async fn repack(&self, plan: &Plan) -> anyhow::Result<Vec<IndexedPack>> {
-        let mut made = Vec::new();
+    async fn repack(&self, plan: &Plan, made: &mut Vec<IndexedPack>) -> anyhow::Result<()> {
         for kind in [BlobKind::Tree, BlobKind::Data] {
             let mut building = Building::default();
             for (pack, blobs) in &plan.repack {
@@ -193,7 +239,7 @@ impl Repository {
                 made.push(self.store(building).await?);
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     async fn store(&self, building: Building) -> anyhow::Result<IndexedPack> {
@@ -205,27 +251,30 @@ impl Repository {
     }
 
     /// Writes index objects without the packs that go, and then removes those that named them.
-    async fn write_indexes(
-        &self,
-        files: Vec<(Id, IndexFile)>,
-        plan: &Plan,
-        mut packs: Vec<IndexedPack>,
-    ) -> anyhow::Result<()> {
-        let goes = |pack: &IndexedPack| plan.drop.contains(&pack.id) || plan.repack.contains_key(&pack.id);
-        let blobs = |file: &IndexFile| file.packs.iter().map(|pack| pack.blobs.len()).sum::<usize>();
-        let small = files.iter().filter(|(_, file)| blobs(file) < SMALL_INDEX).count();
-        let mut old = Vec::new();
-        let mut seen: HashSet<Id> = packs.iter().map(|pack| pack.id).collect();
-        for (id, file) in files {
-            let is_small = small > 1 && blobs(&file) < SMALL_INDEX;
-            if !is_small && !file.packs.iter().any(goes) {
-                continue;
-            }
-            old.push(id);
-            packs.extend(file.packs.into_iter().filter(|pack| !goes(pack) && seen.insert(pack.id)));
-        }
-        let (mut batch, mut count) = (Vec::new(), 0);
+    async fn write_indexes(&self, files: &[(Id, IndexFile)], plan: &Plan, made: &[IndexedPack]) -> anyhow::Result<()> {
         let mut new = HashSet::new();
+        let (old, packs) = plan.join(files, made);
+        match self.write_joined(packs, &mut new).await {
+            Ok(()) => {
+                for id in old.iter().filter(|id| !new.contains(*id)) {
+                    self.objects().remove(Class::Index, id).await?;
+                }
+                Ok(())
+            }
+            Err(error) if is_full(&error) => {
+                // All that they name is named by others still.
+                for id in &new {
+                    self.objects().remove(Class::Index, id).await?;
+                }
+                let what = "there is no room for a smaller index either: make some there, and prune again";
+                self.replace_indexes(files, plan, made).await.context(what)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write_joined(&self, packs: Vec<IndexedPack>, new: &mut HashSet<Id>) -> anyhow::Result<()> {
+        let (mut batch, mut count) = (Vec::new(), 0);
         for pack in packs {
             count += pack.blobs.len();
             batch.push(pack);
@@ -237,38 +286,64 @@ impl Repository {
         if !batch.is_empty() {
             new.insert(super::saver::write_index(self, batch).await?);
         }
-        for id in old.iter().filter(|id| !new.contains(*id)) {
+        Ok(())
+    }
+
+    /// The same with the least room: those that are of no use go first, then each makes room for the next.
+    async fn replace_indexes(
+        &self,
+        files: &[(Id, IndexFile)],
+        plan: &Plan,
+        made: &[IndexedPack],
+    ) -> anyhow::Result<()> {
+        if !made.is_empty() {
+            super::saver::write_index(self, made.to_vec()).await?;
+        }
+        let mut changed: Vec<(&Id, Vec<IndexedPack>)> = files
+            .iter()
+            .filter(|(_, file)| file.packs.iter().any(|pack| plan.goes(pack)))
+            .map(|(id, file)| (id, file.packs.iter().filter(|pack| !plan.goes(pack)).cloned().collect()))
+            .collect();
+        changed.sort_by_key(|(_, packs)| packs.len());
+        for (id, packs) in changed {
+            if !packs.is_empty() {
+                super::saver::write_index(self, packs).await?;
+            }
             self.objects().remove(Class::Index, id).await?;
         }
         Ok(())
     }
 
-    /// Packs that no index names: those that wait long enough are removed, the others begin to wait.
-    async fn remove_doomed(
+    /// Packs that no index names: those that have waited long enough, and those that wait still or begin to.
+    async fn waiting(
         &self,
         found: &HashMap<Id, u64>,
+        named: &HashSet<Id>,
         options: &PruneOptions,
         clock: &Clock,
-        pruned: &mut Pruned,
-    ) -> anyhow::Result<()> {
-        let named: BTreeSet<Id> = self.index().await?.packs().into_iter().collect();
-        let before = self.doomed().await?;
-        let now = clock.now();
-        let mut waiting = Doomed::default();
-        let mut go = Vec::new();
+    ) -> anyhow::Result<Waiting> {
+        let (before, now) = (self.doomed().await?, clock.now());
+        let mut waiting = Waiting::default();
         for (id, size) in found.iter().filter(|(id, _)| !named.contains(*id)) {
             let since = before.packs.get(id).copied().unwrap_or(now);
             if now - since >= options.grace {
-                go.push((*id, *size));
+                waiting.over.push((*id, *size));
             } else {
-                waiting.packs.insert(*id, since);
+                waiting.still.packs.insert(*id, since);
             }
         }
-        pruned.waiting = waiting.packs.len();
-        let sealed = self.objects().key().seal(&serde_json::to_vec(&waiting)?)?;
-        self.objects().bucket().put(DOOMED, sealed.into(), Put::Replace).await.context("note which packs wait")?;
-        for (id, size) in go {
-            self.objects().remove(Class::Pack, &id).await?;
+        Ok(waiting)
+    }
+
+    async fn remove(
+        &self,
+        packs: &[(Id, u64)],
+        found: &mut HashMap<Id, u64>,
+        pruned: &mut Pruned,
+    ) -> anyhow::Result<()> {
+        for (id, size) in packs {
+            self.objects().remove(Class::Pack, id).await?;
+            found.remove(id);
             pruned.removed += 1;
             pruned.removed_bytes += size;
         }
@@ -287,67 +362,20 @@ impl Repository {
     }
 }
 
-#[derive(Debug, Default)]
-struct Plan {
-    drop: BTreeSet<Id>,
-    /// With the blobs that are needed of them.
-    repack: BTreeMap<Id, Vec<Blob>>,
+/// What a prune finds.
+struct Survey {
+    files: Vec<(Id, IndexFile)>,
+    plan: Plan,
+    /// Packs that are there, with their bytes.
+    found: HashMap<Id, u64>,
+    /// Packs that index objects name.
+    named: HashSet<Id>,
+    pruned: Pruned,
 }
 
-/// Decides what becomes of each pack.
-fn plan(
-    index: &Index,
-    needed: &HashSet<(BlobKind, Id)>,
-    found: &HashMap<Id, u64>,
-    pack_size: u64,
-    pruned: &mut Pruned,
-) -> anyhow::Result<Plan> {
-    for (kind, id) in needed {
-        ensure!(
-            index.find(*kind, id).is_some(),
-            "a backup needs the blob {}, which is in no pack: nothing is removed; `rusuban repository check` tells which",
-            id.short()
-        );
-    }
-    let mut plan = Plan::default();
-    let mut partly = Vec::new();
-    for (id, blobs) in packs_of(index) {
-        // Of a blob that lies in several packs, the one counts at which it is found.
-        let is_needed = |blob: &&Blob| {
-            needed.contains(&(blob.kind, blob.id))
-                && index.find(blob.kind, &blob.id).is_some_and(|place| place.pack == id)
-        };
-        let kept: Vec<Blob> = blobs.iter().filter(is_needed).copied().collect();
-        let bytes = |blobs: &[Blob]| blobs.iter().map(|blob| u64::from(blob.length)).sum::<u64>();
-        let (all, used) = (bytes(&blobs), bytes(&kept));
-        pruned.needed += used;
-        pruned.unneeded += all - used;
-        if kept.is_empty() {
-            plan.drop.insert(id);
-        } else {
-            ensure!(
-                found.get(&id) == Some(&size_of(&blobs)),
-                "the pack {} is missing or damaged, and backups need it: nothing is removed; `rusuban repository check` tells which",
-                id.short()
-            );
-            let is_small = size_of(&blobs) < pack_size / 4;
-            if used < all || is_small {
-                partly.push((id, kept, all, used, is_small));
-            }
-        }
-    }
-    pruned.dropped = plan.drop.len();
-    // Those with the most waste first, until little is left.
-    partly.sort_by_key(|(.., all, used, _)| std::cmp::Reverse((all - used) * 1000 / all.max(&1)));
-    let mut waste: u64 = partly.iter().map(|(.., all, used, _)| all - used).sum();
-    let many_small = partly.iter().filter(|(.., is_small)| *is_small).count() >= 10;
-    for (id, kept, all, used, is_small) in partly {
-        if waste * WASTE > pruned.needed && used < all || is_small && many_small {
-            waste -= all - used;
-            pruned.repacked += 1;
-            pruned.repacked_bytes += used;
-            plan.repack.insert(id, kept);
-        }
-    }
-    Ok(plan)
+/// Packs that no index names.
+#[derive(Debug, Default)]
+struct Waiting {
+    over: Vec<(Id, u64)>,
+    still: Doomed,
 }

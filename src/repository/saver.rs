@@ -39,7 +39,7 @@ const WORTH_COMPRESSING: usize = 50;
 pub struct Saver {
     shared: Arc<Shared>,
     packs: mpsc::Sender<Pack>,
-    storing: JoinHandle<anyhow::Result<()>>,
+    storing: JoinHandle<()>,
 }
 
 /// The part of a [`Saver`] that threads hold. It ends when the last of them is dropped.
@@ -59,6 +59,8 @@ struct Shared {
     /// Memory for packs to come: that of those which have arrived. Whoever begins a pack waits for it.
     memory: Receiver<Vec<u8>>,
     stopped: CancellationToken,
+    /// Why it was stopped, if it was the bucket.
+    failure: Mutex<Option<anyhow::Error>>,
     counted: Counted,
 }
 
@@ -131,6 +133,7 @@ impl Saver {
             building: Default::default(),
             memory,
             stopped,
+            failure: Mutex::default(),
             counted: Counted::default(),
         });
         let (packs, arriving) = mpsc::channel(1);
@@ -142,6 +145,12 @@ impl Saver {
     #[must_use]
     pub fn intake(&self) -> Intake {
         Intake { shared: Arc::clone(&self.shared), packs: self.packs.clone() }
+    }
+
+    /// Why blobs could not be stored: what the bucket said, if it failed, for those who store only learn that they must stop.
+    #[must_use]
+    pub fn reason(&self, error: anyhow::Error) -> anyhow::Error {
+        lock(&self.shared.failure).take().unwrap_or(error)
     }
 
     /// What was stored so far.
@@ -180,7 +189,11 @@ impl Saver {
     async fn end(self) -> anyhow::Result<Stored> {
         let Self { shared, packs, storing } = self;
         drop(packs);
-        storing.await.context("the task that stores died")??;
+        storing.await.context("the task that stores died")?;
+        if let Some(error) = lock(&shared.failure).take() {
+            return Err(error);
+        }
+        ensure!(!shared.stopped.is_cancelled(), "cancelled");
         Ok(shared.counted.read())
     }
 }
@@ -278,22 +291,30 @@ impl Counted {
     }
 }
 
+impl Shared {
+    /// Stops all; the first reason counts.
+    fn fail(&self, error: anyhow::Error) {
+        lock(&self.failure).get_or_insert(error);
+        self.stopped.cancel();
+    }
+}
+
 type Putting = Pin<Box<dyn Future<Output = anyhow::Result<IndexedPack>> + Send>>;
 
 /// Puts packs, several at once, and writes index objects of those that have arrived.
-async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: Sender<Vec<u8>>) -> anyhow::Result<()> {
+async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: Sender<Vec<u8>>) {
     let mut on_their_way: FuturesUnordered<Putting> = FuturesUnordered::new();
     let (mut arrived, mut blobs, mut written) = (Vec::<IndexedPack>::new(), 0, Instant::now());
-    let mut failed = None;
     let mut is_open = true;
+    let mut is_failed = false;
     let stopped = shared.stopped.clone();
     let patience = async move {
         stopped.cancelled().await;
         tokio::time::sleep(LAST_PATIENCE).await;
     };
     tokio::pin!(patience);
-    while is_open && failed.is_none() || !on_their_way.is_empty() {
-        let takes_more = is_open && failed.is_none() && on_their_way.len() < shared.repository.options().connections;
+    while is_open && !is_failed || !on_their_way.is_empty() {
+        let takes_more = is_open && !is_failed && on_their_way.len() < shared.repository.options().connections;
         tokio::select! {
             pack = arriving.recv(), if takes_more => match pack {
                 Some(pack) => on_their_way.push(Box::pin(put(Arc::clone(&shared), pack, memory.clone()))),
@@ -307,30 +328,29 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: 
                 Err(error) => {
                     // Those who store learn of it at their next blob.
                     arriving.close();
-                    shared.stopped.cancel();
-                    failed.get_or_insert(error);
+                    shared.fail(error);
+                    is_failed = true;
                 }
             },
             () = &mut patience => {
                 arriving.close();
-                failed.get_or_insert_with(|| anyhow::anyhow!("cancelled"));
                 break;
             }
         }
-        if failed.is_none() && (blobs >= BLOBS_PER_INDEX || !arrived.is_empty() && written.elapsed() >= INDEX_EVERY) {
+        if !is_failed && (blobs >= BLOBS_PER_INDEX || !arrived.is_empty() && written.elapsed() >= INDEX_EVERY) {
             if let Err(error) = write_index(&shared.repository, std::mem::take(&mut arrived)).await {
                 arriving.close();
-                shared.stopped.cancel();
-                failed = Some(error);
+                shared.fail(error);
+                is_failed = true;
             }
             (blobs, written) = (0, Instant::now());
         }
     }
     // Even after an error: what has arrived is not sent again.
-    let indexed = if arrived.is_empty() { None } else { Some(write_index(&shared.repository, arrived).await) };
-    match (failed, indexed) {
-        (Some(error), _) | (None, Some(Err(error))) => Err(error),
-        (None, _) => Ok(()),
+    if !arrived.is_empty()
+        && let Err(error) = write_index(&shared.repository, arrived).await
+    {
+        shared.fail(error);
     }
 }
 

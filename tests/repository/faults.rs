@@ -30,6 +30,8 @@ enum Day {
     After,
     /// From it on nothing is done any more: the process was killed, or the line was cut.
     Dead,
+    /// From it on there is no room for anything new.
+    Full,
 }
 
 impl Day {
@@ -38,6 +40,7 @@ impl Day {
             Self::Before => (operation == k).then_some(Fault::Before),
             Self::After => (operation == k).then_some(Fault::After),
             Self::Dead => (operation >= k).then_some(Fault::Refused),
+            Self::Full => (operation >= k).then_some(Fault::Full),
         }
     }
 }
@@ -133,6 +136,7 @@ tests! {
     a_backup_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: backups at Before,
     a_backup_that_loses_any_answer_harms_nothing_and_the_next_succeeds: backups at After,
     a_backup_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: backups at Dead,
+    a_backup_that_finds_no_more_room_at_any_operation_harms_nothing_and_the_next_succeeds: backups at Full,
     a_prune_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Before,
     a_prune_that_loses_any_answer_harms_nothing_and_the_next_succeeds: prunes at After,
     a_prune_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Dead,
@@ -141,6 +145,7 @@ tests! {
     a_copy_that_fails_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Before,
     a_copy_that_loses_any_answer_harms_nothing_and_the_next_succeeds: copies at After,
     a_copy_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Dead,
+    a_prune_that_finds_no_more_room_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Full,
 }
 
 /// A backup with such a day at each operation.
@@ -157,6 +162,10 @@ async fn backups(day: Day) {
         let (repository, _) = world.again(day.plan(k)).await;
         let done = back_up(&world, &repository).await;
         red += usize::from(done.is_err());
+        if let (Day::Full, Err(error)) = (day, &done) {
+            let error = format!("{error:#}");
+            assert!(error.contains("no space left"), "{what}: {error}");
+        }
         let there = world.look(&what, day == Day::Dead && k % 8 == 3).await;
         assert!(done.is_err() || there == 2, "{what}: green, and no backup is there");
         assert!(there >= 1, "{what}");

@@ -3,6 +3,7 @@ mod backup;
 mod chunker;
 mod damage;
 mod faults;
+mod full;
 mod golden;
 mod hostile;
 mod prune;

@@ -1,7 +1,6 @@
 //! The ledger on a full disk.
 use std::{
     fs,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,35 +13,11 @@ use rusuban::{
 };
 
 use super::{all, job};
-
-/// A small disk of its own, unmounted at the end.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new(size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test mounts a small disk, which needs root");
-        Self(folder)
-    }
-}
+use crate::support::disk::Disk;
 
 impl Disk {
     async fn store(&self) -> Store {
-        Store::open(&self.0.path().join("ledger.db"), Clock::system()).await.unwrap()
-    }
-
-    fn fill(&self) {
-        // It fails when there is no more room: that is what it is for.
-        let _ = fs::write(self.0.path().join("filler"), vec![1; 32 << 20]);
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.0.path().join("filler")).unwrap();
+        Store::open(&self.path().join("ledger.db"), Clock::system()).await.unwrap()
     }
 
     /// Fills the disk until the store cannot write any more.
@@ -60,18 +35,12 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn on_a_full_disk_runs_go_on_and_the_ledger_tells_later_what_it_could_not_write() {
     let disk = Disk::new("8m");
-    let store = Store::open(&disk.0.path().join("ledger.db"), Clock::system()).await.unwrap();
+    let store = Store::open(&disk.path().join("ledger.db"), Clock::system()).await.unwrap();
     let before = store.queue_run(&job("before"), Trigger::Manual).await.unwrap();
-    let filler = disk.0.path().join("filler");
+    let filler = disk.path().join("filler");
     // The disk is full twice: first the ballast helps, then nothing does.
     let mut held = Vec::new();
     for round in 0..40 {
@@ -132,7 +101,7 @@ async fn tidying_ends_on_a_full_disk() {
 async fn the_ballast_is_there_again_once_there_is_room() {
     let disk = Disk::new("16m");
     let store = disk.store().await;
-    let ballast = disk.0.path().join("ledger.db-ballast");
+    let ballast = disk.path().join("ledger.db-ballast");
     assert!(ballast.exists());
     disk.until_trouble(&store).await;
     assert!(!ballast.exists(), "it was not given up");

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Hang,
     /// Refused: no retry helps.
     Refused,
+    /// There is no room for anything new; all else goes on.
+    Full,
 }
 
 type Plan = Arc<dyn Fn(usize) -> Option<Fault> + Send + Sync>;
@@ -77,8 +79,20 @@ impl Days {
     }
 
     async fn live<T: Send>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        Self::on(self.today(), operation).await
+    }
+
+    /// The same for what stores something new.
+    async fn grow<T: Send>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
         match self.today() {
-            None => operation.await,
+            Some(Fault::Full) => Err(BucketError::Full("a fault of the test".into())),
+            today => Self::on(today, operation).await,
+        }
+    }
+
+    async fn on<T: Send>(today: Option<Fault>, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        match today {
+            None | Some(Fault::Full) => operation.await,
             Some(Fault::Before | Fault::Short) => Err(lost()),
             Some(Fault::After) => operation.await.and(Err(lost())),
             Some(Fault::Hang) => std::future::pending().await,
@@ -94,11 +108,11 @@ impl Bucket for Faulty {
     }
 
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
-        self.days.live(self.inner.put(key, body, put)).await
+        self.days.grow(self.inner.put(key, body, put)).await
     }
 
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
-        let inner = self.days.live(self.inner.upload(key)).await?;
+        let inner = self.days.grow(self.inner.upload(key)).await?;
         if !self.days.within_uploads {
             return Ok(inner);
         }
@@ -117,7 +131,7 @@ impl Bucket for Faulty {
             _ => {}
         }
         let mut body = self.inner.get(key, range).await?;
-        let Some(fault) = fault else { return Ok(body) };
+        let Some(fault) = fault.filter(|fault| *fault != Fault::Full) else { return Ok(body) };
         let mut bytes = Vec::new();
         while let Some(chunk) = body.next().await {
             bytes.extend_from_slice(&chunk?);
@@ -169,7 +183,7 @@ impl Upload for FaultyUpload {
     }
 
     async fn part(&mut self, part: Bytes) -> Result<()> {
-        self.days.live(self.inner.part(part)).await
+        self.days.grow(self.inner.part(part)).await
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
 pub(crate) mod ceph;
 pub(crate) mod cut;
+pub(crate) mod disk;
 pub(crate) mod fake_s3;
 pub(crate) mod faulty;
 pub(crate) mod garage;

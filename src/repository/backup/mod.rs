@@ -182,9 +182,8 @@ impl Backup {
             root,
             runtime: Handle::current(),
         };
-        let done =
-            tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")??;
-        let Walked { tops, report, taken, folders } = done;
+        let done = tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")?;
+        let Walked { tops, report, taken, folders } = done.map_err(|error| self.saver.reason(error))?;
         ensure!(!tops.is_empty(), "it vanished while it was read");
         for (member, node) in tops {
             self.nodes.push((place.join(member), node));
@@ -253,7 +252,8 @@ impl Backup {
                 node.with_context(|| pool.failure().map_or("cancelled".into(), |error| format!("{error:#}")))
             })
         });
-        let node = storing.await.context("the thread that reads died")??;
+        let stored = storing.await.context("the thread that reads died")?;
+        let node = stored.map_err(|error| self.saver.reason(error))?;
         let bytes = node.size;
         self.nodes.push((place.clone(), node));
         self.folders.files += 1;
@@ -289,6 +289,7 @@ impl Backup {
         let tree = match joined {
             Ok(tree) => tree,
             Err(error) => {
+                let error = self.saver.reason(error);
                 self.abandon().await;
                 return Err(error);
             }
