@@ -1,7 +1,6 @@
 //! The target of `tests/repository/targets.rs` that has this program's name.
 #![no_main]
 
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/repository/targets.rs"]
 mod targets;
 

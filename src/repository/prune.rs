@@ -199,7 +199,8 @@ impl Repository {
             if !needed.insert((BlobKind::Tree, id)) {
                 continue;
             }
-            let tree = self.tree(index, &id).await.context("a backup is not whole, so nothing is removed")?;
+            let tree =
+                self.tree(index, &id).await.context("what a backup needs is not known, so nothing is removed")?;
             for node in tree.nodes {
                 open.extend(node.subtree);
                 needed.extend(node.content.into_iter().flatten().map(|id| (BlobKind::Data, id)));

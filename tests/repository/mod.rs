@@ -6,6 +6,7 @@ mod faults;
 mod full;
 mod golden;
 mod hostile;
+mod model;
 mod prune;
 mod repair;
 mod restore;
