@@ -121,11 +121,12 @@ impl Repository {
             Err(BucketError::NotFound(_)) => {}
             Err(error) => return Err(error).context("look for a repository"),
         }
+        clear(&bucket).await.context("look for what an interrupted `repository init` left")?;
         let key = Key::random()?;
         let (now, host, secret, sealing) = (clock.now(), host.to_owned(), password.to_vec(), key.clone());
         let file = tokio::task::spawn_blocking(move || KeyFile::seal(&sealing, &secret, &host, now));
         let file = serde_json::to_vec(&file.await.context("a thread died")??)?;
-        put_key(&bucket, file).await?;
+        let id = put_key(&bucket, file.clone()).await?;
         let put = async |name: &str, json: Vec<u8>| -> anyhow::Result<()> {
             let sealed = Bytes::from(key.seal(&json)?);
             bucket.put(name, sealed, Put::IfAbsent).await.with_context(|| format!("store {name}"))
@@ -134,6 +135,10 @@ impl Repository {
         // Last: with it, there is a repository.
         let config = Config { version: 2, id: Id::random()?.to_string(), chunker_polynomial: Polynomial::random()? };
         put(CONFIG, serde_json::to_vec(&config)?).await?;
+        // Another who began at the same moment may have taken our key for a leftover.
+        if let Err(BucketError::NotFound(_)) = bucket.head(&Class::Key.key(&id)).await {
+            put_key(&bucket, file).await?;
+        }
         Self::open(bucket, &Unlock::Key(Box::new(key)), options).await
     }
 
@@ -151,7 +156,7 @@ impl Repository {
         };
         let key = match unlock {
             Unlock::Key(key) => (**key).clone(),
-            Unlock::Password(password) => unlock_by_password(&bucket, password).await?,
+            Unlock::Password(password) => unlock_by_password(&bucket, password, &sealed).await?,
         };
         let json = key.open(&sealed).context("the repository's configuration does not open with this key")?;
         let config: Config = serde_json::from_slice(&json).context("read the repository's configuration")?;
@@ -314,6 +319,31 @@ impl Repository {
     }
 }
 
+/// Removes what an interrupted making left: a key that opens nothing would be tried with the others. Where there is data,
+/// nothing is touched.
+async fn clear(bucket: &Arc<dyn Bucket>) -> anyhow::Result<()> {
+    let keys = objects::list(bucket, Class::Key).await?;
+    let is_said = match bucket.head(CHUNKING).await {
+        Ok(_) => true,
+        Err(BucketError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if keys.is_empty() && !is_said {
+        return Ok(());
+    }
+    for class in [Class::Snapshot, Class::Index, Class::Pack] {
+        ensure!(
+            objects::list(bucket, class).await?.is_empty(),
+            "{} has a repository's data, whose `config` is missing: bring that back, or make the new one elsewhere",
+            bucket.describe()
+        );
+    }
+    for (id, _) in keys {
+        bucket.delete(&Class::Key.key(&id)).await?;
+    }
+    Ok(bucket.delete(CHUNKING).await?)
+}
+
 async fn put_key(bucket: &Arc<dyn Bucket>, file: Vec<u8>) -> anyhow::Result<Id> {
     let id = Id::of(&file);
     let name = Class::Key.key(&id);
@@ -335,7 +365,8 @@ async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)
     Ok(keys)
 }
 
-async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8]) -> anyhow::Result<Key> {
+/// The key that a password opens, and that opens the configuration.
+async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8], config: &[u8]) -> anyhow::Result<Key> {
     let keys = read_keys(bucket).await?;
     ensure!(!keys.is_empty(), "the repository in {} has no key file", bucket.describe());
     let mut damaged = String::new();
@@ -343,7 +374,8 @@ async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8]) -> anyhow
         let secret = password.to_vec();
         let opening = tokio::task::spawn_blocking(move || file.open(&secret));
         match opening.await.context("a thread died")? {
-            Ok(Some(key)) => return Ok(key),
+            Ok(Some(key)) if key.open(config).is_ok() => return Ok(key),
+            Ok(Some(_)) => damaged.push_str(&format!("; the key {} is another repository's", id.short())),
             Ok(None) => {}
             // Another may open it.
             Err(error) => damaged.push_str(&format!("; the key {} is damaged: {error:#}", id.short())),

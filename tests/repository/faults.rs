@@ -11,7 +11,7 @@ use rusuban::{
 
 use super::{
     restore::noise,
-    support::{Place, SMALL},
+    support::{PASSWORD, Place, SMALL},
 };
 use crate::support::{
     faulty::{Fault, Faulty},
@@ -103,7 +103,7 @@ impl World {
         let found = repository.check(&ALL, &listener, &self.place.cancelled).await.unwrap();
         assert!(found.is_whole(), "{what}: {found:?}");
         if judge {
-            Restic::new(&self.place.path("repository"), super::support::PASSWORD).check().unwrap();
+            Restic::new(&self.place.path("repository"), PASSWORD).check().unwrap();
         }
         found.snapshots
     }
@@ -146,6 +146,51 @@ tests! {
     a_copy_that_loses_any_answer_harms_nothing_and_the_next_succeeds: copies at After,
     a_copy_that_dies_at_any_operation_harms_nothing_and_the_next_succeeds: copies at Dead,
     a_prune_that_finds_no_more_room_at_any_operation_harms_nothing_and_the_next_succeeds: prunes at Full,
+    a_repository_whose_making_fails_at_any_operation_can_be_made_again: makings at Before,
+    a_repository_whose_making_loses_any_answer_can_be_made_again: makings at After,
+    a_repository_whose_making_dies_at_any_operation_can_be_made_again: makings at Dead,
+}
+
+/// A repository that is made on such a day, and then once more.
+async fn makings(day: Day) {
+    let place = Place::new();
+    let make = async |bucket: Arc<dyn Bucket>| {
+        let password = PASSWORD.as_bytes();
+        Repository::create(bucket, password, SMALL, Options::default(), "here", &place.clock).await.map(drop)
+    };
+    let counted = Faulty::new(Arc::new(Folder::new(place.path("counted"))), |_| None);
+    make(Arc::new(counted.clone())).await.unwrap();
+    for k in 0..counted.operations() {
+        let what = format!("operation {k} of {}, {day:?}", counted.operations());
+        let folder = place.path(&k.to_string());
+        let bucket: Arc<dyn Bucket> = Arc::new(Folder::new(folder.clone()));
+        let first = make(Arc::new(Faulty::new(Arc::clone(&bucket), day.plan(k)))).await;
+        if let Err(error) = make(Arc::clone(&bucket)).await {
+            let error = format!("{error:#}");
+            assert!(error.contains("there is a repository already"), "{what}: {error}");
+        } else {
+            assert!(first.is_err(), "{what}: made twice");
+        }
+        Repository::open(bucket, &Unlock::Password(PASSWORD.into()), Options::default())
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        Restic::new(&folder, PASSWORD).check().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_where_data_has_lost_its_configuration() {
+    let place = Place::new();
+    fs::create_dir(place.path("original")).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &place.path("original")).await.unwrap();
+    let config = place.path("repository/config");
+    fs::rename(&config, place.path("config")).unwrap();
+    let making = Repository::create(Arc::clone(&place.bucket), b"x", SMALL, Options::default(), "here", &place.clock);
+    let error = format!("{:#}", making.await.unwrap_err());
+    assert!(error.contains("`config` is missing: bring that back"), "{error}");
+    fs::rename(place.path("config"), &config).unwrap();
+    place.restic().check().unwrap();
 }
 
 /// A backup with such a day at each operation.
@@ -319,6 +364,6 @@ async fn prunes(day: Day) {
     let original = world.place.path("original");
     world.place.restore(&repository, &snapshot, &original, |wish| wish).await.unwrap();
     let by_restic = world.place.path("by-restic");
-    Restic::new(&world.place.path("before"), super::support::PASSWORD).restore("latest", &by_restic);
+    Restic::new(&world.place.path("before"), PASSWORD).restore("latest", &by_restic);
     assert_equal(&world.place.below(&by_restic, &original), &world.place.path("back"));
 }
