@@ -122,7 +122,7 @@ impl Repository {
                         copied.damaged.push((id, format!("{error:#}")));
                     }
                     Err(error) => {
-                        failed = Some(error.context(format!("copy backup {}", id.short())));
+                        failed = Some(saver.reason(error).context(format!("copy backup {}", id.short())));
                         break;
                     }
                 }
