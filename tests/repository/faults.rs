@@ -174,7 +174,9 @@ async fn makings(day: Day) {
         Repository::open(bucket, &Unlock::Password(PASSWORD.into()), Options::default())
             .await
             .unwrap_or_else(|error| panic!("{what}: {error:#}"));
-        Restic::new(&folder, PASSWORD).check().unwrap();
+        if day == Day::Dead {
+            Restic::new(&folder, PASSWORD).check().unwrap();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 use chrono::TimeDelta;
 use rusuban::{
     bucket::{Bucket, folder::Folder},
-    repository::{Class, Look, PruneOptions, Repository, Snapshot},
+    repository::{Backup, Class, Look, PruneOptions, Repository, Single, Snapshot},
     tree::Listener,
 };
 
@@ -105,6 +105,19 @@ async fn a_backup_onto_a_full_disk_is_red_and_says_so_and_the_next_one_succeeds_
     world.same(&repository, &second, &world.original()).await;
     world.same(&repository, &first, &kept).await;
     world.judge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_does_not_fit_the_disk_is_red_and_says_so() {
+    let (world, repository) = World::new("16m").await;
+    let mut backup = Backup::begin(repository.clone(), world.place.setting(), &world.place.clock).await.unwrap();
+    let dump = std::io::Cursor::new(noise(25_000_000, 7));
+    let error = format!("{:#}", backup.stream("dump.sql", Single::default(), dump).await.unwrap_err());
+    assert!(error.contains("no space left") && error.contains("repository/data/"), "{error}");
+    // Whoever goes on all the same has no backup.
+    let error = format!("{:#}", backup.finish(&world.place.clock).await.unwrap_err());
+    assert!(error.contains("there is nothing in this backup"), "{error}");
+    world.look(&repository, 0).await;
 }
 
 /// A full disk with a backup that is needed and one that was forgotten; `share` of its files are needed still.

@@ -296,7 +296,7 @@ fn config(bytes: &[u8]) {
 fn key_file(bytes: &[u8]) {
     let _ = Key::from_json(bytes);
     let Ok(file) = serde_json::from_slice::<KeyFile>(bytes) else { return };
-    let told: serde_json::Value = serde_json::from_slice(bytes).expect("it was read");
+    let told = serde_json::to_value(&file).expect("it is written");
     let number = |name: &str| u128::from(told[name].as_u64().unwrap_or(0));
     let work = 128 * number("N") * number("r") * number("p");
     if work <= 1 << 16 {
