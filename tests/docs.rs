@@ -94,7 +94,8 @@ fn every_toml_block_is_right() {
 }
 
 fn load(home: &Path, what: &str) {
-    let variables = Environment::from([("S3_ACCESS_KEY", "key"), ("S3_SECRET_KEY", "secret"), ("RUSUBAN_PASSWORD", "secret")]);
+    let variables =
+        Environment::from([("S3_ACCESS_KEY", "key"), ("S3_SECRET_KEY", "secret"), ("RUSUBAN_PASSWORD", "secret")]);
     let home = Home::find(Some(home.to_owned()), &variables).unwrap();
     if let Err(mistakes) = config::load(&home, &variables) {
         let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -13,7 +13,7 @@ use super::{
     Id, Repository,
     objects::{Class, Damaged, Objects, is_missing},
 };
-use crate::clock::Clock;
+use crate::{bucket::BucketError, clock::Clock};
 
 /// A lock is written anew so often.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
@@ -73,7 +73,15 @@ pub struct Lock {
     objects: Objects,
     current: Arc<Mutex<Option<Id>>>,
     refreshing: JoinHandle<()>,
-    stale: Vec<LockFile>,
+    stale: Stale,
+}
+
+/// Locks of processes that are gone.
+#[derive(Debug, Default)]
+struct Stale {
+    removed: Vec<LockFile>,
+    /// There are some that our key may not remove.
+    stays: bool,
 }
 
 /// Locks that this process holds: one with our number that is not among them was left behind by another with the same
@@ -99,7 +107,7 @@ impl Lock {
     ) -> anyhow::Result<Self> {
         let objects = repository.objects();
         let begun = tokio::time::Instant::now();
-        let mut stale = Vec::new();
+        let mut stale = Stale::default();
         loop {
             let attempt = Self::attempt(objects, exclusive, host, &mut stale, clock).await?;
             match attempt {
@@ -114,7 +122,7 @@ impl Lock {
         objects: &Objects,
         exclusive: bool,
         host: &str,
-        stale: &mut Vec<LockFile>,
+        stale: &mut Stale,
         clock: &Clock,
     ) -> anyhow::Result<Result<Id, LockFile>> {
         if let Some(other) = in_the_way(objects, exclusive, host, None, stale, clock.now()).await? {
@@ -135,7 +143,7 @@ impl Lock {
         }
     }
 
-    fn keep(objects: Objects, id: Id, exclusive: bool, host: String, stale: Vec<LockFile>, clock: Clock) -> Self {
+    fn keep(objects: Objects, id: Id, exclusive: bool, host: String, stale: Stale, clock: Clock) -> Self {
         let current = Arc::new(Mutex::new(Some(id)));
         let (mine, at) = (Arc::clone(&current), objects.clone());
         let refreshing = tokio::spawn(async move {
@@ -157,21 +165,27 @@ impl Lock {
         Self { objects, current, refreshing, stale }
     }
 
-    /// Locks of dead processes that were in the way and were removed: what they were at may be half done.
+    /// Locks of dead processes that were removed.
     #[must_use]
     pub fn removed(&self) -> &[LockFile] {
-        &self.stale
+        &self.stale.removed
     }
 
-    /// Gives it back.
+    /// Processes died here: what they were at may be half done.
+    #[must_use]
+    pub fn others_died(&self) -> bool {
+        self.stale.stays || !self.stale.removed.is_empty()
+    }
+
+    /// Gives it back. Where our key may not delete, it stays, and is stale after half an hour.
     ///
     /// # Errors
-    /// When it cannot be removed; it is stale after half an hour.
+    /// When the bucket fails.
     pub async fn release(self) -> anyhow::Result<()> {
         self.refreshing.abort();
         let id = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         match id {
-            Some(id) => remove(&self.objects, &id).await.context("release the lock"),
+            Some(id) => remove(&self.objects, &id).await.context("release the lock").map(drop),
             None => Ok(()),
         }
     }
@@ -210,7 +224,9 @@ impl Repository {
                 done.left += 1;
                 continue;
             }
-            remove(self.objects(), &id).await?;
+            if !remove(self.objects(), &id).await? {
+                bail!("this key may not remove locks; ask somebody with another key");
+            }
             match lock {
                 Ok(lock) => done.removed.push(lock),
                 Err(_) => done.unreadable.push(id),
@@ -226,7 +242,7 @@ async fn in_the_way(
     exclusive: bool,
     host: &str,
     ours: Option<&Id>,
-    stale: &mut Vec<LockFile>,
+    stale: &mut Stale,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Option<LockFile>> {
     let mut found = None;
@@ -238,8 +254,10 @@ async fn in_the_way(
             "somebody's lock cannot be read; if nobody is at work, `rusuban repository unlock NAME --all` removes it",
         )?;
         if is_stale(&id, &lock, host, now) {
-            remove(objects, &id).await.context("remove the lock of a process that is gone")?;
-            stale.push(lock);
+            match remove(objects, &id).await.context("remove the lock of a process that is gone")? {
+                true => stale.removed.push(lock),
+                false => stale.stays = true,
+            }
         } else if exclusive || lock.exclusive {
             found = Some(lock);
         }
@@ -285,10 +303,17 @@ async fn write(objects: &Objects, exclusive: bool, host: &str, now: DateTime<Utc
     put.map(|()| id)
 }
 
-async fn remove(objects: &Objects, id: &Id) -> anyhow::Result<()> {
-    objects.remove(Class::Lock, id).await?;
+/// Whether it is gone: a key may be one that only adds.
+async fn remove(objects: &Objects, id: &Id) -> anyhow::Result<bool> {
+    let removed = objects.remove(Class::Lock, id).await;
     held().retain(|held| held != id);
-    Ok(())
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(BucketError::Refused(_)))) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn is_stale(id: &Id, lock: &LockFile, host: &str, now: DateTime<Utc>) -> bool {

@@ -10,6 +10,7 @@ mod model;
 mod prune;
 mod repair;
 mod restore;
+mod rights;
 mod stock;
 mod support;
 mod targets;

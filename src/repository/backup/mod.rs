@@ -136,7 +136,7 @@ impl Backup {
                 gone.pid, gone.hostname
             ));
         }
-        if !lock.removed().is_empty() {
+        if lock.others_died() {
             let adopted = repository.adopt(&index).await?;
             if !adopted.is_empty() {
                 let packs = adopted.len();
