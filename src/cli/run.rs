@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     model::{JobName, Level, Outcome, Run},
     runner::Event,
+    text,
 };
 
 /// How often to look whether another process has given the home back.
@@ -163,7 +164,8 @@ impl View {
                 if let Some(total) = progress.total {
                     self.bar.set_length(total);
                 }
-                self.bar.set_message(progress.step.clone());
+                let added = progress.added.map(|added| format!(" ({} new)", text::size(added)));
+                self.bar.set_message(format!("{}{}", progress.step, added.unwrap_or_default()));
                 self.bar.set_position(progress.done);
             }
             Event::StepBegan(_) | Event::StepEnded { .. } => self.bar.reset(),

@@ -114,7 +114,7 @@ async fn copy_database(cx: &Cx, step: &str, name: &str, path: &Path, spool: &Pat
         sqlite::backup(&from, &to, |done, total| {
             // It counts pages; what is shown is bytes.
             let done = bytes / total.max(1) * done;
-            record.progress(Progress { step: step.clone(), done, total: Some(bytes) });
+            record.progress(Progress { step: step.clone(), done, total: Some(bytes), added: None });
             !cancelled.is_cancelled()
         })
     });

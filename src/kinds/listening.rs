@@ -23,18 +23,20 @@ pub(super) struct Listening {
     bucket: String,
     step: Mutex<String>,
     shown: AtomicU64,
+    added: AtomicU64,
 }
 
 impl Listening {
     pub(super) fn new(cx: &Cx, bucket: &str) -> Arc<Self> {
         let (cx, bucket) = (cx.clone(), bucket.to_owned());
-        Arc::new(Self { cx, bucket, step: Mutex::default(), shown: AtomicU64::new(0) })
+        Arc::new(Self { cx, bucket, step: Mutex::default(), shown: AtomicU64::new(0), added: AtomicU64::new(0) })
     }
 
     /// From now on it is about this step.
     pub(super) fn begin(&self, step: &str) {
         step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
         self.shown.store(0, Ordering::Relaxed);
+        self.added.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn step(&self) -> String {
@@ -58,8 +60,13 @@ impl Listener for Listening {
         }
         // Another thread that was quicker has told more.
         if self.shown.compare_exchange(shown, done, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.cx.record.progress(Progress { step: self.step(), done, total });
+            let added = Some(self.added.load(Ordering::Relaxed)).filter(|added| *added > 0);
+            self.cx.record.progress(Progress { step: self.step(), done, total, added });
         }
+    }
+
+    fn added(&self, bytes: u64) {
+        self.added.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

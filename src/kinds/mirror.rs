@@ -99,9 +99,8 @@ impl Kind for Mirror {
             (&self.from, &self.to)
         {
             problems.push(
-                Problem::new("to", "a mirror copies from bucket to bucket, or from repository to repository").hint(
-                    "each keeps backups in its own way; to keep them in both, give the job itself a second one with another bucket or repository",
-                ),
+                Problem::new("to", "a mirror copies from bucket to bucket, or from repository to repository")
+                    .hint("each keeps backups in its own way; to have them in both, write a second `backup` job"),
             );
         }
         problems

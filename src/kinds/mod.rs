@@ -197,8 +197,11 @@ pub struct Progress {
     pub step: String,
     /// Bytes done.
     pub done: u64,
-    /// Bytes in all, if known.
+    /// Bytes in all, if known or likely.
     pub total: Option<u64>,
+    /// Bytes among them that are new to where they are stored, if that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<u64>,
 }
 
 impl Cx {

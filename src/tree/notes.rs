@@ -26,12 +26,16 @@ pub trait Listener: Send + Sync {
     fn warn(&self, text: &str);
     /// Bytes of the current source read, and how many there are if that is known.
     fn progress(&self, done: u64, total: Option<u64>);
+    /// So many bytes more are new to where they are stored.
+    fn added(&self, _bytes: u64) {}
 }
 
 /// Gathers what is noticed.
 pub struct Notes {
     listener: Arc<dyn Listener>,
     bytes: AtomicU64,
+    /// So many bytes there were the last time.
+    expected: u64,
     is_unreadable: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -50,7 +54,14 @@ impl Notes {
     /// Nothing noticed yet.
     #[must_use]
     pub fn new(listener: Arc<dyn Listener>) -> Self {
-        Self { listener, bytes: AtomicU64::new(0), is_unreadable: AtomicBool::new(false), inner: Mutex::default() }
+        let (bytes, is_unreadable) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { listener, bytes, expected: 0, is_unreadable, inner: Mutex::default() }
+    }
+
+    /// The same, where the last time there were so many bytes: how far it has come is told by that.
+    #[must_use]
+    pub fn expecting(self, bytes: u64) -> Self {
+        Self { expected: bytes, ..self }
     }
 
     /// Something worth a line.
@@ -88,7 +99,12 @@ impl Notes {
     /// So many bytes more were read.
     pub fn read(&self, bytes: u64) {
         let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.listener.progress(done, None);
+        self.listener.progress(done, (done <= self.expected).then_some(self.expected));
+    }
+
+    /// So many bytes of what was read are new to where they are stored.
+    pub fn added(&self, bytes: u64) {
+        self.listener.added(bytes);
     }
 
     /// An entry was stored.

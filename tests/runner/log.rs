@@ -70,7 +70,7 @@ async fn steps_and_progress_are_told_and_facts_are_kept() {
         cx.record.remember("size", 7.into()).await?;
         cx.step("dump", async {
             let (step, total) = ("dump".to_owned(), Some(10));
-            cx.record.progress(rusuban::kinds::Progress { step, done: 5, total });
+            cx.record.progress(rusuban::kinds::Progress { step, done: 5, total, added: None });
             tokio::time::sleep(Duration::from_millis(400)).await;
             Ok(())
         })

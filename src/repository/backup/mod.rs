@@ -180,6 +180,7 @@ impl Backup {
             stopped: self.stopped.clone(),
             begun_before: self.parent.as_ref().map(|(_, parent)| parent.time.timestamp()),
             root,
+            expected: self.bytes_before(name),
             runtime: Handle::current(),
         };
         let done = tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")?;
@@ -363,6 +364,12 @@ impl Backup {
         wanted.to_owned()
     }
 
+    /// Bytes that this source had the last time.
+    fn bytes_before(&self, name: &str) -> u64 {
+        let facts = self.parent.iter().filter_map(|(_, parent)| parent.rusuban.as_ref());
+        facts.flat_map(|facts| &facts.sources).find(|source| source.name == name).map_or(0, |source| source.bytes)
+    }
+
     /// What the backup before has at this place.
     async fn known(&self, place: &Path) -> Option<Node> {
         let (_, parent) = self.parent.as_ref()?;
@@ -396,6 +403,7 @@ struct TreeWork {
     stopped: CancellationToken,
     begun_before: Option<i64>,
     root: Option<Node>,
+    expected: u64,
     runtime: Handle,
 }
 
@@ -409,7 +417,7 @@ struct Walked {
 impl TreeWork {
     fn run(self, tree: &Tree) -> anyhow::Result<Walked> {
         let threads = self.repository.options().threads;
-        let notes = Notes::new(Arc::clone(&self.setting.listener));
+        let notes = Notes::new(Arc::clone(&self.setting.listener)).expecting(self.expected);
         let cutter = self.repository.cutter().clone();
         let (pool, inlets) =
             Pool::new(self.intake.clone(), cutter, &notes, &self.setting.spool, self.stopped.clone(), threads);

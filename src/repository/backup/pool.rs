@@ -224,7 +224,12 @@ impl<'a> Pool<'a> {
             return None;
         }
         match self.intake.save(BlobKind::Data, bytes, tools?) {
-            Ok(saved) => Some(saved.id),
+            Ok(saved) => {
+                if saved.is_new {
+                    self.notes.added(bytes.len() as u64);
+                }
+                Some(saved.id)
+            }
             Err(error) => {
                 self.fail(error);
                 None
