@@ -73,7 +73,8 @@ const SUSPICIOUS_SHARE: u64 = 2;
 const LOOKED_AT: usize = 10;
 /// A backup that is further in the future was made under another clock.
 const FUTURE: TimeDelta = TimeDelta::hours(1);
-/// When the newest is older than this, the clock has jumped or nothing has worked for long: then nothing is removed.
+/// When the newest is older than this, or comes so long after the one before it, the clock has jumped or nothing has worked for
+/// long: then nothing is removed.
 const STALE: TimeDelta = TimeDelta::days(400);
 
 /// Decides what stays. Days, weeks and months are those of `zone`.
@@ -132,6 +133,16 @@ pub fn suspicion(newest_first: &[&Generation], now: DateTime<Utc>) -> Option<Str
             "the newest backup, {}, is more than {} days old: look at the clock and the job",
             newest.id,
             STALE.num_days()
+        ));
+    }
+    if let Some(before) = older.first()
+        && newest.at - before.at > STALE
+    {
+        return Some(format!(
+            "the newest backup, {}, comes more than {} days after the one before it, {}: look at the clock",
+            newest.id,
+            STALE.num_days(),
+            before.id
         ));
     }
     if !newest.good {

@@ -43,7 +43,11 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(&app, "asked by SIGHUP").await,
+            _ = hang_up.recv() => {
+                // Read once, not again when the files are looked at.
+                seen = config.home.fingerprint();
+                reload(&app, "asked by SIGHUP").await;
+            }
             () = app.clock().sleep(LOOK_AT_FILES) => {
                 let now = config.home.fingerprint();
                 if now != seen {

@@ -1,4 +1,6 @@
 //! The kind `backup` from its keys to a restored file.
+mod thinning;
+
 use std::{fs, path::Path, sync::Arc};
 
 use chrono::TimeDelta;
@@ -28,20 +30,26 @@ impl House {
         fs::create_dir_all(root.path().join("source")).unwrap();
         let clock = Clock::simulated("2026-11-21T03:15:00Z".parse().unwrap());
         let bucket: Arc<dyn Bucket> = Arc::new(Memory::new(clock.clone()));
-        let (mut cx, kept) = context(&home, clock, []);
-        let of = &cx.services;
-        cx.services = Arc::new(Services {
+        let (cx, kept) = context(&home, clock, []);
+        let mut house = Self { root, cx, kept, bucket: Arc::clone(&bucket) };
+        house.set_bucket(bucket);
+        house
+    }
+
+    /// Puts this bucket into the settings.
+    fn set_bucket(&mut self, bucket: Arc<dyn Bucket>) {
+        let (of, home) = (&self.cx.services, self.path("home"));
+        self.cx.services = Arc::new(Services {
             home: home.clone(),
             spool: home.join("data/spool"),
             store: home.join("data/rusuban.db"),
-            buckets: [("local".to_owned(), Arc::clone(&bucket))].into(),
+            buckets: [("local".to_owned(), bucket)].into(),
             repositories: [].into(),
             time_zone: of.time_zone,
             http: of.http.clone(),
             secrets: of.secrets.clone(),
             redactor: of.redactor.clone(),
         });
-        Self { root, cx, kept, bucket }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {

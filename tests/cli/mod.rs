@@ -1,6 +1,8 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
+mod killed;
 mod look;
 mod mirror;
+mod reload;
 mod user;
 
 use std::{
@@ -47,9 +49,12 @@ impl Server {
         server
     }
 
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+
     fn terminate(mut self) -> i32 {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.0.wait().unwrap().code().unwrap_or(-1)
     }
 
