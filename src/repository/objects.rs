@@ -184,7 +184,10 @@ impl Objects {
     /// When it cannot be read.
     pub async fn raw(&self, class: Class, id: &Id) -> anyhow::Result<Vec<u8>> {
         let key = class.key(id);
-        whole(&self.bucket, &key, class.most()).await.with_context(|| format!("read {key}"))
+        whole(&self.bucket, &key, class.most()).await.map_err(|error| match error.downcast::<TooLarge>() {
+            Ok(error) => Damaged { class, id: *id, why: error.to_string() }.into(),
+            Err(error) => error.context(format!("read {key}")),
+        })
     }
 
     /// Opens what [`Objects::raw`] read.
@@ -229,13 +232,18 @@ pub(super) async fn list(bucket: &Arc<dyn Bucket>, class: Class) -> anyhow::Resu
     Ok(found)
 }
 
+/// An object has more bytes than any of its kind.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it has more than {0} bytes: nothing of its kind has")]
+pub(super) struct TooLarge(usize);
+
 /// An object's bytes, if they are not too many.
 pub(super) async fn whole(bucket: &Arc<dyn Bucket>, key: &str, most: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut body = bucket.get(key, None).await?;
     while let Some(piece) = body.next().await {
         bytes.extend_from_slice(&piece?);
-        ensure!(bytes.len() <= most, "it has more than {most} bytes: nothing of its kind has");
+        ensure!(bytes.len() <= most, TooLarge(most));
     }
     Ok(bytes)
 }

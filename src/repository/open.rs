@@ -355,11 +355,15 @@ async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)
     let mut keys = Vec::new();
     for (id, _) in objects::list(bucket, Class::Key).await? {
         let name = Class::Key.key(&id);
-        let file = objects::whole(bucket, &name, objects::SMALL).await.with_context(|| format!("read {name}"))?;
         // One that cannot be read does not keep the others from opening the repository.
-        match serde_json::from_slice(&file) {
+        let read = match objects::whole(bucket, &name, objects::SMALL).await {
+            Ok(file) => serde_json::from_slice(&file).map_err(anyhow::Error::from),
+            Err(error) if error.is::<objects::TooLarge>() => Err(error),
+            Err(error) => return Err(error.context(format!("read {name}"))),
+        };
+        match read {
             Ok(file) => keys.push((id, file)),
-            Err(error) => tracing::warn!(key = name, %error, "a key file cannot be read"),
+            Err(error) => tracing::warn!(key = name, error = format!("{error:#}"), "a key file cannot be read"),
         }
     }
     Ok(keys)

@@ -307,6 +307,27 @@ async fn a_damaged_key_does_not_keep_another_from_opening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_far_too_large_is_told_and_stops_nothing_else() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    fs::create_dir_all(place.path("repository/locks")).unwrap();
+    for class in [Class::Key, Class::Lock, Class::Snapshot] {
+        let path = place.path("repository").join(class.key(&Id([0; 32])));
+        fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+    }
+    let repository = place.open().await;
+    let (snapshots, damaged) = repository.snapshots().await.unwrap();
+    assert_eq!((snapshots.len(), damaged.len()), (1, 1));
+    assert!(damaged[0].to_string().contains("snapshot 00000000 is damaged: it has more than"), "{damaged:?}");
+    let done = repository.unlock(true, "here", &place.clock).await.unwrap();
+    assert_eq!((done.unreadable, done.left), (vec![Id([0; 32])], 0));
+    place.back_up(&repository, &original).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn folders_may_lie_in_each_other_as_deep_as_they_like() {
     const DEPTH: usize = 5_000;
     let place = Place::new();
