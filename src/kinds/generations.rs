@@ -94,7 +94,9 @@ pub(super) async fn thin_bucket(
     }
     remove_leftovers(cx, bucket, job).await;
     let kept: Vec<Kept> = listing.backups.iter().map(Kept::of_manifest).collect();
-    thin(cx, &kept, &newest.id, rule, &Listed { bucket, backups: &listing.backups }).await
+    let place = format!("{job} in {}", bucket.describe());
+    let listed = Listed { bucket, backups: &listing.backups };
+    thin(cx, &place, (&kept, &listing.damaged), &newest.id, rule, &listed).await
 }
 
 struct Listed<'a> {
@@ -152,7 +154,9 @@ pub(super) async fn thin_repository(
         .filter(|(_, snapshot)| snapshot.job().as_ref() == Some(job))
         .map(|(id, snapshot)| Kept::of_snapshot(id, snapshot))
         .collect();
-    thin(cx, &kept, &newest.to_string(), rule, repository).await
+    let place = format!("{job} in {}", repository.objects().bucket().describe());
+    let unreadable: Vec<String> = damaged.iter().map(|damaged| damaged.id.to_string()).collect();
+    thin(cx, &place, (&kept, &unreadable), &newest.to_string(), rule, repository).await
 }
 
 #[async_trait]
@@ -165,7 +169,49 @@ impl Stored for Repository {
 
 /// Removes what the rule does not keep, through `stored`. The backup is done and whole: what goes wrong here is told, and
 /// does not fail it. Returns what became of the generations, in words. `kept` is in order of time.
-async fn thin(cx: &Cx, kept: &[Kept], newest: &str, rule: Rule, stored: &dyn Stored) -> String {
+async fn thin(
+    cx: &Cx,
+    place: &str,
+    (kept, unreadable): (&[Kept], &[String]),
+    newest: &str,
+    rule: Rule,
+    stored: &dyn Stored,
+) -> String {
+    let memory = format!("generations in {place}");
+    tell_gone(cx, &memory, place, kept, unreadable).await;
+    let mut left: Vec<&str> = kept.iter().map(|kept| kept.id.as_str()).collect();
+    let told = remove(cx, kept, newest, rule, stored, &mut left).await;
+    if let Err(error) = cx.record.remember(&memory, serde_json::json!(left)).await {
+        cx.warn(format!("what is there now cannot be remembered: {error:#}"));
+    }
+    told
+}
+
+/// Says so when backups that were left here the last time are gone: somebody else removed them, or this is another disk.
+async fn tell_gone(cx: &Cx, memory: &str, place: &str, kept: &[Kept], unreadable: &[String]) {
+    let before = cx.record.fact(memory).await.ok().flatten();
+    let before: Vec<String> = before.and_then(|before| serde_json::from_value(before).ok()).unwrap_or_default();
+    let is_there =
+        |id: &str| kept.iter().any(|kept| kept.id == id) || unreadable.iter().any(|unreadable| unreadable.contains(id));
+    let gone: Vec<&str> = before.iter().map(String::as_str).filter(|id| !is_there(id)).collect();
+    let all = if gone.len() == before.len() { ": all that were there" } else { "" };
+    if let (Some(oldest), Some(newest)) = (gone.first(), gone.last()) {
+        cx.warn(format!(
+            "{} of {place}, which the last run left there, are gone{all} ({oldest} … {newest}). Somebody else removed them, \
+             or this is another disk or bucket than it was",
+            text::count(gone.len(), "backup"),
+        ));
+    }
+}
+
+async fn remove<'a>(
+    cx: &Cx,
+    kept: &'a [Kept],
+    newest: &str,
+    rule: Rule,
+    stored: &dyn Stored,
+    left: &mut Vec<&'a str>,
+) -> String {
     let Some(newest) = kept.iter().find(|kept| kept.id == newest) else {
         cx.warn("the new backup is not among those that are listed: nothing is removed");
         return "none removed: look at its log".to_owned();
@@ -192,6 +238,7 @@ async fn thin(cx: &Cx, kept: &[Kept], newest: &str, rule: Rule, stored: &dyn Sto
         match stored.remove(id).await {
             Ok(()) => {
                 cx.info(format!("removed {id}"));
+                left.retain(|left| left != id);
                 removed += 1;
             }
             Err(error) => {

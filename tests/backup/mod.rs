@@ -187,6 +187,36 @@ async fn a_small_database_that_lost_its_rows_stops_removal_although_the_whole_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn backups_that_somebody_else_removed_are_missed() {
+    let house = House::new();
+    fs::write(house.path("source/file"), "text").unwrap();
+    let keys = "keep = { last = 2 }\n[[source]]\npath = 'ROOT/source'";
+    for _ in 0..4 {
+        house.run(keys).await.unwrap();
+        house.cx.clock.step(TimeDelta::days(1));
+    }
+    assert!(!house.kept.text().contains("are gone"), "what we removed ourselves is no surprise: {}", house.kept.text());
+    let backups = house.backups().await;
+    house.bucket.delete(&backups[0].key()).await.unwrap();
+    // One that cannot be read is there all the same, and told by itself.
+    house.bucket.put(&backups[1].key(), "{".into(), Put::Replace).await.unwrap();
+    house.run(keys).await.unwrap();
+    let text = house.kept.text();
+    assert!(
+        text.contains("1 backup of job in") && text.contains(&format!("({} … {})", backups[0].id, backups[0].id)),
+        "{text}"
+    );
+    assert!(text.contains("cannot be read and is left alone") && !text.contains("all that were there"), "{text}");
+    house.cx.clock.step(TimeDelta::days(1));
+    for backup in house.backups().await {
+        house.bucket.delete(&backup.key()).await.unwrap();
+    }
+    house.bucket.delete(&backups[1].key()).await.unwrap();
+    house.run(keys).await.unwrap();
+    assert!(house.kept.text().contains("are gone: all that were there"), "{}", house.kept.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn asked_to_stop_it_ends_soon_and_leaves_nothing() {
     let house = House::new();
     fs::write(house.path("source/file"), vec![7; 64 << 20]).unwrap();
