@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use super::{Settled, Settlement, Store, Verdict, WhenFull, from_json, job_name, moment, runs, to_json};
-use crate::model::{JobName, Run, RunId, RunState, SlotEnd};
+use crate::model::{JobName, Run, RunId, RunState, SlotEnd, Trigger};
 
 /// What the schedule knows of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ impl Store {
     }
 
     /// Writes what becomes of these slots, in one transaction that is on the disk when this returns. Returns the runs that
-    /// slots became, in order. A slot that was settled before is left as it is and gets no run.
+    /// slots became, in order. A slot that was settled before is left as it is and gets no run, unless it went by under a clock
+    /// that was ahead and comes on time now.
     ///
     /// # Errors
     /// When the ledger cannot be written (a full disk is no error: see the module).
@@ -101,7 +102,7 @@ impl Store {
         Ok(runs)
     }
 
-    /// Takes back cursors that a clock which was far ahead has moved. Slots that were settled then stay settled.
+    /// Takes back cursors that a clock which was far ahead has moved. Slots that ran then do not run again.
     ///
     /// # Errors
     /// When the ledger cannot be written.
@@ -166,7 +167,8 @@ impl Store {
     }
 }
 
-/// Whether the slot was new.
+/// Whether the slot was new. One that a clock far ahead let go by, and that truly comes now, is new as well: it has not run, and
+/// would not for as long as that clock was ahead.
 fn write_slot(
     connection: &Connection,
     settlement: &Settlement,
@@ -180,7 +182,9 @@ fn write_slot(
     };
     let written = connection
         .prepare_cached(
-            "INSERT OR IGNORE INTO slots (job, due, last, count, end, reason, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO slots (job, due, last, count, end, reason, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (job, due) DO UPDATE SET last = ?3, count = ?4, end = ?5, reason = ?6, run = ?7
+             WHERE end <> 'run' AND ?8",
         )?
         .execute((
             settlement.job.as_str(),
@@ -190,6 +194,7 @@ fn write_slot(
             end,
             reason,
             run.map(|run| run.0),
+            matches!(slot.verdict, Verdict::Run(Trigger::Schedule(_))),
         ))?;
     Ok(written == 1)
 }

@@ -97,6 +97,28 @@ async fn a_clock_that_went_a_month_ahead_and_back_does_not_stop_the_schedule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_clock_that_went_a_month_ahead_let_go_by_is_run_when_its_time_comes() {
+    let house = Loop::start("0 4 * * *", "2026-11-21T03:59:00Z", MissedPolicy::Latest, Overlap::Skip).await;
+    house.look().await;
+    house.clock.step(TimeDelta::days(30));
+    house.look().await;
+    assert_eq!(house.slots().await.len(), 30, "all went by, as it seems");
+    house.clock.step(TimeDelta::days(-30));
+    house.look().await;
+    house.clock.step(TimeDelta::seconds(58));
+    for _ in 0..3 {
+        house.look().await;
+        house.clock.step(TimeDelta::days(1));
+    }
+    let slots = house.slots().await;
+    let ran: Vec<_> = slots.iter().filter(|(.., end)| matches!(end, SlotEnd::Run(_))).map(|(due, ..)| *due).collect();
+    let mornings = ["2026-11-21T04:00:00Z", "2026-11-22T04:00:00Z", "2026-11-23T04:00:00Z"].map(at);
+    assert_eq!(ran[..3], mornings, "{slots:?}");
+    assert_eq!(ran[ran.len() - 1], at("2026-12-20T04:00:00Z"), "made up for under the wrong clock");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_set_back_for_a_few_hours_runs_nothing_twice() {
     let house = Loop::start("0 * * * *", "2026-11-21T11:59:59Z", MissedPolicy::Latest, Overlap::Skip).await;
     house.look().await;
