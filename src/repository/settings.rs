@@ -54,7 +54,7 @@ pub struct RepositorySettings {
     /// Bytes of a pack, which is one object in the bucket [default: 16 MiB].
     #[serde(default)]
     pub pack_size: Option<Size>,
-    /// Packs that are on their way at once [default: 4; 2 in a folder].
+    /// Packs that are on their way at once [default: 5; 2 in a folder].
     #[serde(default)]
     pub connections: Option<u8>,
     /// Threads that read, compress and encrypt [default: as many as the machine has cores].
