@@ -58,6 +58,8 @@ struct Entries {
 struct Entry {
     job: Arc<Job>,
     cursor: DateTime<Utc>,
+    /// The cursor before that of a clock far behind it. Once the clock is there again, it was the clock behind that was wrong.
+    left: Option<DateTime<Utc>>,
     paused: Option<DateTime<Utc>>,
     /// It was paused since then, and is no longer; the next plan settles what went by.
     was_paused: Option<DateTime<Utc>>,
@@ -128,6 +130,10 @@ impl Scheduler {
                     None => None,
                 };
                 let cursor = goes_on.filter(|cursor| *cursor < now + WRONG_CLOCK);
+                let left = match cursor {
+                    None => goes_on,
+                    Some(_) => before.as_ref().and_then(|before| before.left),
+                };
                 if goes_on.is_some() && cursor.is_none() {
                     wrong.push(job.name.clone());
                 }
@@ -138,7 +144,7 @@ impl Scheduler {
                     before.as_ref().map_or_else(|| known.and_then(|known| known.paused), |before| before.paused);
                 let was_paused = before.and_then(|before| before.was_paused);
                 let name = job.name.clone();
-                let entry = Entry { job, cursor: cursor.unwrap_or(now), paused, was_paused, next: None };
+                let entry = Entry { job, cursor: cursor.unwrap_or(now), left, paused, was_paused, next: None };
                 // Whatever went by is found when the loop looks at the job, at once.
                 if has_slots(&entry.job) {
                     entries.agenda.push(Reverse((AT_ONCE, name.clone())));
@@ -310,6 +316,7 @@ impl Scheduler {
             let mut entries = self.lock();
             let entries = &mut *entries;
             for (name, entry) in entries.jobs.iter_mut().filter(|(_, entry)| entry.cursor >= now + WRONG_CLOCK) {
+                entry.left = entry.left.max(Some(entry.cursor));
                 entry.cursor = now;
                 if has_slots(&entry.job) {
                     entries.agenda.push(Reverse((AT_ONCE, name.clone())));
@@ -332,6 +339,11 @@ impl Scheduler {
         {
             let Some(entry) = entries.jobs.get_mut(&name) else { continue };
             let (Some(schedule), None) = (&entry.job.schedule, entry.paused) else { continue };
+            if let Some(left) = entry.left.take_if(|left| *left <= now) {
+                entry.cursor = entry.cursor.max(left);
+                let (job, slots, cursor) = (name.clone(), Vec::new(), entry.cursor);
+                settlements.push((Arc::clone(&entry.job), Settlement { job, slots, cursor }));
+            }
             let question = Question {
                 job: &name,
                 schedule,

@@ -21,7 +21,8 @@ struct Loop {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     name: JobName,
-    _house: House,
+    job: Arc<Job>,
+    house: House,
 }
 
 impl Loop {
@@ -29,19 +30,37 @@ impl Loop {
         let house = House::new();
         let clock = Clock::simulated(at(now));
         let store = Store::in_memory(clock.clone()).unwrap();
-        let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&house.services), Limits::default());
-        let scheduler = Arc::new(Scheduler::new(store.clone(), runner, clock.clone()));
         let mut job = job("photos", Does::kind(|_| async { Ok("done".into()) }));
         job.schedule = Some(Schedule::parse(line, chrono_tz::UTC, &job.name).unwrap());
         (job.policies.missed, job.policies.overlap, job.source) = (missed, overlap, line.into());
-        let name = job.name.clone();
-        scheduler.reload(vec![Arc::new(job)]).await.unwrap();
+        let (name, job) = (job.name.clone(), Arc::new(job));
+        let (scheduler, stop, task) = Self::process(&house, &store, &clock, &job).await;
+        Self { scheduler, store, clock, stop, task, name, job, house }
+    }
+
+    async fn process(
+        house: &House,
+        store: &Store,
+        clock: &Clock,
+        job: &Arc<Job>,
+    ) -> (Arc<Scheduler>, CancellationToken, tokio::task::JoinHandle<()>) {
+        let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&house.services), Limits::default());
+        let scheduler = Arc::new(Scheduler::new(store.clone(), runner, clock.clone()));
+        scheduler.reload(vec![Arc::clone(job)]).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn({
             let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
             async move { scheduler.run(stop).await }
         });
-        Self { scheduler, store, clock, stop, task, name, _house: house }
+        (scheduler, stop, task)
+    }
+
+    /// Ends, and starts again under a clock that is set by so much.
+    async fn restart(&mut self, by: TimeDelta) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+        self.clock.step(by);
+        (self.scheduler, self.stop, self.task) = Self::process(&self.house, &self.store, &self.clock, &self.job).await;
     }
 
     /// Long enough for the loop to look at the clock.
@@ -116,6 +135,30 @@ async fn what_a_clock_that_went_a_month_ahead_let_go_by_is_run_when_its_time_com
     assert_eq!(ran[..3], mornings, "{slots:?}");
     assert_eq!(ran[ran.len() - 1], at("2026-12-20T04:00:00Z"), "made up for under the wrong clock");
     house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_begins_in_1970_and_is_then_set_right_settles_nothing_anew() {
+    let years = TimeDelta::days(20_000);
+    for at_a_start in [false, true] {
+        let mut house = Loop::start("0 4 * * *", "2026-11-21T03:59:59Z", MissedPolicy::Latest, Overlap::Skip).await;
+        house.look().await;
+        assert_eq!(house.slots().await.len(), 1);
+        if at_a_start {
+            house.restart(-years).await;
+        } else {
+            house.clock.step(-years);
+        }
+        house.look().await;
+        house.clock.step(years + TimeDelta::days(2));
+        house.look().await;
+        let slots = house.slots().await;
+        let due: Vec<_> = slots.iter().map(|(due, count, _)| (due.format("%m-%d").to_string(), *count)).collect();
+        assert_eq!(due, [("11-21".into(), 1), ("11-22".into(), 1), ("11-23".into(), 1)]);
+        assert!(matches!(slots[2].2, SlotEnd::Run(_)), "the newest is made up for: {slots:?}");
+        assert_eq!(house.store.cursors().await.unwrap()[&house.name].at, Some(at("2026-11-23T04:00:00Z")));
+        house.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
