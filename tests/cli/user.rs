@@ -20,7 +20,8 @@ fn with_tables(home: &Path, passwd: &str, group: &str) -> Command {
 
 #[test]
 fn a_user_has_all_its_groups_and_none_of_ours() {
-    if !rustix::process::geteuid().is_root() {
+    // Only root may, and not in every container.
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
         return;
     }
     let home = home(
