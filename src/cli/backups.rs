@@ -49,6 +49,13 @@ pub(super) struct Which {
     identity: Option<PathBuf>,
 }
 
+impl Which {
+    /// The keys that were given.
+    pub(super) fn identities(&self) -> anyhow::Result<Vec<Identity>> {
+        Ok(self.identity.as_deref().map(read_keys).transpose()?.unwrap_or_default())
+    }
+}
+
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
@@ -384,7 +391,7 @@ struct Watch {
 
 impl Watch {
     fn new(context: &Context<'_>, total: u64, which: &Which) -> anyhow::Result<Self> {
-        let identities = which.identity.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+        let identities = which.identities()?;
         let shown = !context.json && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")

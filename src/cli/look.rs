@@ -1,7 +1,10 @@
 //! `rusuban ls`, `find` and `diff`: what backups hold, which of them have something, what changed between two.
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde_json::json;
@@ -12,7 +15,9 @@ use super::{
     paint, snapshots,
 };
 use crate::{
+    bucket::Bucket,
     model::JobName,
+    plain::{self, Manifest, Reading, SourceKind},
     repository::{Absent, Change, Difference, Found, How, Id, Moment, Node, NodeKind, Repository, Snapshot},
     text,
 };
@@ -26,8 +31,9 @@ pub(super) async fn ls(
 ) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     if snapshots::chosen(context, &config, &which).await?.is_none() {
-        let Some((_, manifest)) = backups::find(context, &config, &which).await? else { return Ok(Exit::Missing) };
-        return plain(context, &manifest, path.as_deref());
+        let Some((bucket, manifest)) = backups::find(context, &config, &which).await? else { return Ok(Exit::Missing) };
+        let zone = config.settings.time_zone;
+        return plain(context, (&bucket, &manifest), &which, path.as_deref(), recursive, zone).await;
     }
     let Some((repository, id, snapshot)) = snapshots::open(context, &config, &which).await? else {
         return Ok(Exit::Missing);
@@ -77,26 +83,85 @@ pub(super) async fn ls(
     Ok(Exit::Fine)
 }
 
-/// A plain backup's sources; what is in them, `tar` lists.
-fn plain(context: &mut Context<'_>, manifest: &crate::plain::Manifest, path: Option<&Path>) -> anyhow::Result<Exit> {
-    if path.is_some() {
-        bail!(
-            "{} is kept plainly, one object for each source, which are not looked into: restore it to a folder \
-             (`rusuban restore {} --to DIR`)",
-            manifest.job,
-            manifest.job
-        );
-    }
-    for source in &manifest.sources {
-        let (bytes, name) = (source.plain.bytes, &source.name);
-        if context.json {
-            let told = json!({ "name": name, "kind": source.kind, "size": bytes, "entries": source.entries, "key": source.key });
-            writeln!(context.out, "{told}")?;
-        } else {
-            writeln!(context.out, "{:>10}  {name}  ({} entries; {})", text::size(bytes), source.entries, source.key)?;
+/// A plain backup: its sources; what is in them takes reading them.
+async fn plain(
+    context: &mut Context<'_>,
+    (bucket, manifest): (&Arc<dyn Bucket>, &Manifest),
+    which: &Which,
+    path: Option<&Path>,
+    recursive: bool,
+    zone: chrono_tz::Tz,
+) -> anyhow::Result<Exit> {
+    if path.is_none() && !recursive {
+        for source in &manifest.sources {
+            let (bytes, name) = (source.plain.bytes, &source.name);
+            if context.json {
+                let told = json!({ "name": name, "kind": source.kind, "size": bytes, "entries": source.entries, "key": source.key });
+                writeln!(context.out, "{told}")?;
+            } else {
+                writeln!(
+                    context.out,
+                    "{:>10}  {name}  ({} entries; {})",
+                    text::size(bytes),
+                    source.entries,
+                    source.key
+                )?;
+            }
         }
+        return Ok(Exit::Fine);
     }
-    Ok(Exit::Fine)
+    let mut any = false;
+    for source in manifest.sources.iter().filter(|source| source.kind == SourceKind::Tree) {
+        let origin = Path::new(source.path.as_deref().unwrap_or("/"));
+        let asked = path.map(|path| origin.join(path));
+        let reading = Reading { identities: which.identities()?, ..Reading::default() };
+        let (sender, mut entries) = tokio::sync::mpsc::channel(1024);
+        let listing = plain::entries(bucket, source, &reading, move |entry| sender.blocking_send(entry).is_ok());
+        let printing = async {
+            while let Some(entry) = entries.recv().await {
+                // An archive begins with the name of what was read.
+                let place = origin.parent().unwrap_or(origin).join(&entry.path);
+                let is_asked = match &asked {
+                    None => true,
+                    Some(asked) if recursive => place.starts_with(asked),
+                    Some(asked) => place == *asked || place.parent() == Some(asked),
+                };
+                if is_asked {
+                    any = true;
+                    line(context, &place, &node(entry), zone)?;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let (listed, printed) = tokio::join!(listing, printing);
+        printed?;
+        listed?;
+    }
+    match path {
+        Some(path) if !any => {
+            let what = text::path(path);
+            context.missing(&format!("backup {} has no {what}; without a path, its sources are listed", manifest.id))
+        }
+        _ => Ok(Exit::Fine),
+    }
+}
+
+/// What an archive tells, as a repository would.
+fn node(entry: plain::Entry) -> Node {
+    let kind = match entry.kind {
+        tar::EntryType::Directory => NodeKind::Dir,
+        tar::EntryType::Symlink => NodeKind::Symlink,
+        tar::EntryType::Block => NodeKind::Dev,
+        tar::EntryType::Char => NodeKind::CharDev,
+        tar::EntryType::Fifo => NodeKind::Fifo,
+        _ => NodeKind::File,
+    };
+    let mut node = Node::new(Vec::new(), kind);
+    node.set_mode(entry.mode);
+    (node.size, node.uid, node.gid) = (entry.size, entry.uid, entry.gid);
+    node.mtime = Moment { seconds: entry.mtime.0, nanoseconds: entry.mtime.1 };
+    node.set_target(entry.target);
+    node
 }
 
 fn line(context: &mut Context<'_>, path: &Path, node: &Node, zone: chrono_tz::Tz) -> anyhow::Result<()> {

@@ -26,5 +26,5 @@ pub use encode::Options;
 pub use manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind, id_of, is_plain_name, time_of};
 pub use restore::{Restored, file_name, original_place, restore};
 pub use shelf::{Leftover, Listing, delete, find, leftovers, list, remove_leftover};
-pub use verify::{Verified, verify};
+pub use verify::{Entry, Verified, entries, verify};
 pub use writer::{Setting, Single, Watcher, Writer};

@@ -1,14 +1,14 @@
 //! Reading a backup again from end to end, as a restore would, without writing anything.
-use std::{io, sync::Arc};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, ensure};
 
 use super::{
     decode::{Reading, compare, decode, small},
     manifest::{Manifest, Source, SourceKind},
-    untar::Reader,
+    untar::{Member, Reader},
 };
-use crate::bucket::Bucket;
+use crate::{bucket::Bucket, tree::cancelled_error};
 
 /// What was found whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,51 @@ pub async fn verify(bucket: &Arc<dyn Bucket>, manifest: &Manifest, reading: &Rea
         verified.stored += source.stored.bytes;
     }
     Ok(verified)
+}
+
+/// Something in a source's archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is in the archive.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: tar::EntryType,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Its rights, as Unix counts them.
+    pub mode: u32,
+    /// Its owner's number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+    /// When it changed: seconds since 1970, and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Where a symbolic link points.
+    pub target: Vec<u8>,
+}
+
+/// Tells `each` what a source's archive holds, in its order, until it wants no more. All of the object is read for that.
+///
+/// # Errors
+/// When it cannot be read, or is damaged: what was told before is not to be believed then.
+pub async fn entries(
+    bucket: &Arc<dyn Bucket>,
+    source: &Source,
+    reading: &Reading,
+    mut each: impl FnMut(Entry) -> bool + Send + 'static,
+) -> anyhow::Result<()> {
+    let telling = move |from: &mut dyn io::Read| {
+        let mut archive = Reader::new(from);
+        while let Some(member) = archive.next()? {
+            let path = member.parts.iter().map(|part| OsStr::from_bytes(part)).collect();
+            let Member { kind, size, mode, uid, gid, mtime, target, .. } = member;
+            if !each(Entry { path, kind, size, mode, uid, gid, mtime, target }) {
+                anyhow::bail!(cancelled_error());
+            }
+        }
+        Ok(())
+    };
+    decode(bucket, source, reading, telling).await
 }
 
 async fn look_through(bucket: &Arc<dyn Bucket>, source: &Source, reading: &Reading) -> anyhow::Result<()> {

@@ -183,3 +183,25 @@ fn what_changed_is_told_as_restic_tells_it() {
     assert!(shown.contains("4 B → 6 B") && shown.contains("--metadata shows them"), "{shown}");
     assert_eq!(run(house.home.path(), &["diff", "files", "--at", &names[0][..8]]).status.code(), Some(4));
 }
+
+#[test]
+fn a_plain_backup_is_listed_too() {
+    let house = three();
+    let job = format!("kind = \"backup\"\n[[source]]\npath = {:?}\n", house.kept);
+    fs::write(house.home.path().join("jobs/plain.toml"), job).unwrap();
+    house.fine(&["run", "plain", "-q"]);
+    let told = house.fine(&["ls", "plain"]);
+    assert!(told.contains("kept") && told.contains("entries; plain/"), "{told}");
+    // The same places as in the repository, and the source's own folder.
+    let mut ours = paths(&house.json(&["ls", "plain", "-r"]));
+    assert!(ours.remove(house.kept.to_str().unwrap()), "{ours:?}");
+    assert_eq!(ours, paths(&house.json(&["ls", "files", "-r"])));
+    let facts = |job: &str| {
+        let lines = house.json(&["ls", job, "sub/deeper/n"]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        (lines[0]["size"].clone(), lines[0]["mode"].clone(), lines[0]["mtime"].clone(), lines[0]["uid"].clone())
+    };
+    assert_eq!(facts("plain"), facts("files"));
+    assert_eq!(house.json(&["ls", "plain", "sub"]).len(), 4, "the folder, and the three things in it");
+    assert_eq!(run(house.home.path(), &["ls", "plain", "nothing"]).status.code(), Some(4));
+}
