@@ -88,7 +88,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { pack_size: 16 << 20, level: 3, connections: 5, threads, cache: Cache::default() }
+        Self { pack_size: 16 << 20, level: 3, connections: 6, threads, cache: Cache::default() }
     }
 }
 

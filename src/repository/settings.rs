@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Chunks of repositories that hold databases: a database changes here and there.
-const OF_DATABASES: u64 = 64 << 10;
+const OF_DATABASES: u64 = 16 << 10;
 
 /// A repository in the restic format: deduplicated and encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,7 @@ pub struct RepositorySettings {
     /// [default: fastcdc].
     #[serde(default)]
     pub chunker: Option<Rule>,
-    /// For a new one: bytes of a chunk on average [default: 64 KiB if a job keeps a database in it, else 1 MiB].
+    /// For a new one: bytes of a chunk on average [default: 16 KiB if a job keeps a database in it, else 1 MiB].
     #[serde(default)]
     pub chunk_size: Option<Size>,
     /// zstd's level, 1 to 19; 0: not compressed [default: 3].
@@ -54,7 +54,7 @@ pub struct RepositorySettings {
     /// Bytes of a pack, which is one object in the bucket [default: 16 MiB].
     #[serde(default)]
     pub pack_size: Option<Size>,
-    /// Packs that are on their way at once [default: 5; 2 in a folder].
+    /// Packs that are on their way at once [default: 6; 2 in a folder].
     #[serde(default)]
     pub connections: Option<u8>,
     /// Threads that read, compress and encrypt [default: as many as the machine has cores].
@@ -98,7 +98,7 @@ impl RepositorySettings {
         let bounds =
             |size: Option<Size>, least: u64, most: u64| size.is_some_and(|size| !(least..=most).contains(&size.0));
         if bounds(self.chunk_size, 4 << 10, 16 << 20) {
-            problem("chunk_size", "this goes from 4 KiB to 16 MiB".to_owned(), "64 KiB suits databases, 1 MiB files");
+            problem("chunk_size", "this goes from 4 KiB to 16 MiB".to_owned(), "16 KiB suits databases, 1 MiB files");
         }
         if self.chunk_size.is_some_and(|size| !size.0.is_power_of_two()) {
             problem("chunk_size", "this is a power of two".to_owned(), "such as 64 KiB, 128 KiB, 1 MiB");

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 use chrono::TimeDelta;
 use rusuban::{
     bucket::{Bucket, folder::Folder},
-    repository::{Backup, Class, Look, PruneOptions, Repository, Single, Snapshot},
+    repository::{Backup, Class, Look, Options, PruneOptions, Repository, Single, Snapshot, Unlock},
     tree::Listener,
 };
 
@@ -30,6 +30,10 @@ impl World {
         let world = Self { disk, place: Place { bucket, ..Place::new() } };
         fs::create_dir(world.original()).unwrap();
         let repository = world.place.create(SMALL).await;
+        // One thread packs files in the order of their names: what is forgotten together lies together.
+        let unlock = Unlock::Key(Box::new(repository.objects().key().clone()));
+        let options = Options { threads: 1, ..world.place.options() };
+        let repository = Repository::open(Arc::clone(&world.place.bucket), &unlock, options).await.unwrap();
         (world, repository)
     }
 
