@@ -2,7 +2,6 @@
 //! backups are encrypted, a key; no ledger, and no job file.
 use std::{
     fs,
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,12 +12,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit, paint,
+    Context, Exit, paint, progress,
     snapshots::{self, Listed},
     when,
 };
@@ -392,19 +390,7 @@ struct Watch {
 impl Watch {
     fn new(context: &Context<'_>, total: u64, which: &Which) -> anyhow::Result<Self> {
         let identities = which.identities()?;
-        let shown = !context.json && std::io::stderr().is_terminal();
-        let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-        {
-            bar.set_style(style);
-        }
-        let cancelled = CancellationToken::new();
-        let stop = cancelled.clone();
-        tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        });
+        let (bar, cancelled) = (progress::bar(context, total), progress::interrupted());
         // Each call tells of one reading; the bar is for all.
         let (shown, highest) = (bar.clone(), AtomicU64::new(0));
         let on_bytes = Arc::new(move |bytes| {

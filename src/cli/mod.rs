@@ -22,6 +22,7 @@ mod kit;
 mod look;
 mod manual;
 mod paint;
+mod progress;
 mod repository;
 mod run;
 mod runs;

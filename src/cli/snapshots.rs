@@ -1,6 +1,5 @@
 //! Backups in repositories: listed, brought back, read again, looked into.
 use std::{
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,14 +10,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Exit,
     backups::{Restore, Which},
-    paint, when,
+    paint, progress, when,
 };
 use crate::{
     config::Config,
@@ -403,19 +402,7 @@ pub(super) struct Bar {
 
 impl Watch {
     pub(super) fn new(context: &Context<'_>, total: u64) -> Self {
-        let shown = !context.json && std::io::stderr().is_terminal();
-        let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-        {
-            bar.set_style(style);
-        }
-        let cancelled = CancellationToken::new();
-        let stop = cancelled.clone();
-        tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        });
+        let (bar, cancelled) = (progress::bar(context, total), progress::interrupted());
         let (before, last) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { listener: Arc::new(Bar { bar, before, last, lines: Mutex::default() }), cancelled }
     }
