@@ -29,8 +29,8 @@ use super::{
 /// sent again after an interruption.
 const BLOBS_PER_INDEX: usize = 50_000;
 const INDEX_EVERY: Duration = Duration::from_secs(60);
-/// Asked to stop, packs on their way get so long to arrive.
-const LAST_PATIENCE: Duration = Duration::from_secs(3);
+/// Asked to stop, what is on its way gets so long to arrive.
+pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What saves less than a fiftieth is stored as it is: it is read faster.
 const WORTH_COMPRESSING: usize = 50;
 
@@ -346,10 +346,16 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: 
             (blobs, written) = (0, Instant::now());
         }
     }
+    if arrived.is_empty() {
+        return;
+    }
     // Even after an error: what has arrived is not sent again.
-    if !arrived.is_empty()
-        && let Err(error) = write_index(&shared.repository, arrived).await
-    {
+    let writing = write_index(&shared.repository, arrived);
+    let written = match shared.stopped.is_cancelled() {
+        true => tokio::time::timeout(LAST_PATIENCE, writing).await.context("the index").and_then(|written| written),
+        false => writing.await,
+    };
+    if let Err(error) = written {
         shared.fail(error);
     }
 }

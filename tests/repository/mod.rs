@@ -1,5 +1,6 @@
 //! Repositories in the restic format, judged by stock `restic`.
 mod backup;
+mod beside;
 mod chunker;
 mod damage;
 mod faults;

@@ -341,8 +341,11 @@ impl Backup {
     pub async fn abandon(self) {
         self.stopped.cancel();
         self.saver.abandon().await;
-        if let Err(error) = self.lock.release().await {
-            self.setting.listener.warn(&format!("{error:#}"));
+        // On a dead line it stays, and is that of a process that is gone.
+        match tokio::time::timeout(super::saver::LAST_PATIENCE, self.lock.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.setting.listener.warn(&format!("{error:#}")),
+            Err(_) => self.setting.listener.warn("the lock stays behind, for the bucket does not answer"),
         }
     }
 
