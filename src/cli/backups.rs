@@ -76,7 +76,8 @@ pub(super) struct Restore {
     pub(super) dry_run: bool,
 }
 
-/// Lists the backups of a job, or of all jobs in all buckets and repositories.
+/// Lists the backups of a job, or of all jobs in all buckets and repositories. A place that cannot be looked into is told,
+/// and does not hide the others.
 pub(super) async fn list(
     context: &mut Context<'_>,
     job: Option<&str>,
@@ -85,30 +86,48 @@ pub(super) async fn list(
 ) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     let job: Option<JobName> = job.map(str::parse).transpose().map_err(anyhow::Error::msg)?;
-    let mut found = Vec::new();
-    let mut damaged = Vec::new();
+    let (mut found, mut damaged, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
     // What is asked of one place is not looked for elsewhere.
     if repository.is_none() {
-        for (name, bucket) in open_buckets(context, &config, bucket).await? {
-            list_bucket(&name, &bucket, job.as_ref(), &mut found, &mut damaged).await?;
+        for name in buckets(&config, bucket)? {
+            let listing = async {
+                let bucket = open_bucket(context, &config, name).await?;
+                list_bucket(name, &bucket, job.as_ref(), &mut found, &mut damaged).await
+            };
+            if let Err(error) = listing.await {
+                unseen.push(format!("{error:#}"));
+            }
         }
     }
     if bucket.is_none() {
-        let (snapshots, wrong) = snapshots::list(context, &config, job.as_ref(), repository).await?;
-        found.extend(snapshots.into_iter().map(Line::of_snapshot));
-        damaged.extend(wrong);
+        let listed = snapshots::list(context, &config, job.as_ref(), repository).await?;
+        found.extend(listed.found.into_iter().map(Line::of_snapshot));
+        damaged.extend(listed.damaged);
+        unseen.extend(listed.unseen);
     }
     found.sort_by(|one, other| (&one.job, other.at).cmp(&(&other.job, one.at)));
     if context.json {
         let backups: Vec<_> = found.iter().map(|line| &line.json).collect();
-        writeln!(context.out, "{}", serde_json::to_string_pretty(&json!({ "backups": backups, "damaged": damaged }))?)?;
-    } else {
+        writeln!(
+            context.out,
+            "{}",
+            serde_json::to_string_pretty(&json!({ "backups": backups, "damaged": damaged, "not_looked_at": unseen }))?
+        )?;
+    } else if !found.is_empty() {
         show(context, &found)?;
+    } else if unseen.is_empty() {
+        let what = job
+            .as_ref()
+            .map_or_else(|| "there are no backups".to_owned(), |job| format!("there is no backup of `{job}`"));
+        writeln!(context.out, "{what} in {}", places(&config, bucket, repository))?;
     }
     for what in &damaged {
         writeln!(context.errors, "{} {what}", paint::bad("damaged:"))?;
     }
-    Ok(match (&job, found.is_empty(), damaged.is_empty()) {
+    for what in &unseen {
+        writeln!(context.errors, "{} {what}", paint::bad("not looked at:"))?;
+    }
+    Ok(match (&job, found.is_empty(), damaged.is_empty() && unseen.is_empty()) {
         (_, _, false) => Exit::Failed,
         (Some(_), true, _) => Exit::Missing,
         _ => Exit::Fine,
@@ -184,11 +203,25 @@ impl Line {
     }
 }
 
+/// Where was looked, and whose settings said so: somebody may stand in the wrong folder.
+fn places(config: &Config, bucket: Option<&str>, repository: Option<&str>) -> String {
+    let buckets = config.settings.buckets.keys().filter(|_| bucket.is_none() && repository.is_none());
+    let repositories = config.settings.repositories.keys().filter(|_| bucket.is_none() && repository.is_none());
+    let names: Vec<String> = bucket
+        .into_iter()
+        .chain(buckets.map(String::as_str))
+        .map(|name| format!("the bucket `{name}`"))
+        .chain(
+            repository
+                .into_iter()
+                .chain(repositories.map(String::as_str))
+                .map(|name| format!("the repository `{name}`")),
+        )
+        .collect();
+    format!("{} of the home folder {}", names.join(", "), config.home.path().display())
+}
+
 fn show(context: &mut Context<'_>, found: &[Line]) -> anyhow::Result<()> {
-    if found.is_empty() {
-        writeln!(context.out, "there are no backups here yet")?;
-        return Ok(());
-    }
     let now = context.clock.now();
     let mut table = text::Table::new(["job", "backup", "", "sources", "size", "stored", "where"]);
     for line in found {
@@ -338,18 +371,30 @@ pub(super) async fn find(
         which.at.as_deref().map(|at| when::parse(at, config.settings.time_zone, context.clock.now())).transpose()?;
     let asked = which.bucket.clone().or_else(|| Some(config.jobs.get(&job)?.kind.bucket()?.to_owned()));
     let mut holders = Vec::new();
-    for (name, bucket) in open_buckets(context, config, asked.as_deref()).await? {
-        let folders = bucket.folders("").await.with_context(|| format!("look into the bucket `{name}`"))?;
-        if folders.contains(&format!("{job}/")) {
-            holders.push((name, bucket));
+    for name in buckets(config, asked.as_deref())? {
+        let looking = async {
+            let bucket = open_bucket(context, config, name).await?;
+            let folders = bucket.folders("").await.with_context(|| format!("look into the bucket `{name}`"))?;
+            anyhow::Ok((bucket, folders.contains(&format!("{job}/"))))
+        };
+        match looking.await {
+            Ok((bucket, true)) => holders.push((name, bucket)),
+            Ok((_, false)) => {}
+            Err(error) if asked.is_some() => {
+                return Err(error.context(format!("look for backups of `{job}`; --bucket chooses another place")));
+            }
+            // Another bucket may have them.
+            Err(error) => writeln!(context.errors, "{} {error:#}", paint::warning("not looked at:"))?,
         }
     }
-    let names: Vec<String> = holders.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<&str> = holders.iter().map(|(name, _)| *name).collect();
     match holders.pop() {
         None => {
-            let place = asked.unwrap_or_else(|| "any bucket".to_owned());
-            context
-                .missing(&format!("there is no backup of `{job}` in {place}; `rusuban backups` lists what is there"))?;
+            let place =
+                asked.map_or_else(|| "any bucket or repository".to_owned(), |name| format!("the bucket `{name}`"));
+            context.missing(&format!(
+                "no backup of `{job}` was found in {place}; `rusuban backups` lists what is there"
+            ))?;
             Ok(None)
         }
         Some(_) if !holders.is_empty() => {
@@ -362,23 +407,22 @@ pub(super) async fn find(
     }
 }
 
-/// The bucket of that name, or all of them.
-async fn open_buckets(
-    context: &Context<'_>,
-    config: &Config,
-    name: Option<&str>,
-) -> anyhow::Result<Vec<(String, Arc<dyn Bucket>)>> {
-    let mut buckets = Vec::new();
-    for (known, settings) in &config.settings.buckets {
-        if name.is_none_or(|name| name == known) {
-            buckets.push((known.clone(), settings.open(config.home.path(), &config.secrets, &context.clock).await?));
-        }
+/// The bucket of that name, or all of them, by name.
+fn buckets<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
+    let known: Vec<&str> = config.settings.buckets.keys().map(String::as_str).collect();
+    let Some(name) = name else { return Ok(known) };
+    match known.iter().find(|known| **known == name) {
+        Some(found) => Ok(vec![found]),
+        None => bail!("rusuban.toml has no bucket `{name}`; it has {} (`{LOCAL}` is always there)", known.join(", ")),
     }
-    if let (Some(name), true) = (name, buckets.is_empty()) {
-        let known: Vec<&str> = config.settings.buckets.keys().map(String::as_str).collect();
-        bail!("rusuban.toml has no bucket `{name}`; it has {} (`{LOCAL}` is always there)", known.join(", "));
-    }
-    Ok(buckets)
+}
+
+async fn open_bucket(context: &Context<'_>, config: &Config, name: &str) -> anyhow::Result<Arc<dyn Bucket>> {
+    let settings = config.settings.buckets.get(name).context("it is not in rusuban.toml")?;
+    settings
+        .open(config.home.path(), &config.secrets, &context.clock)
+        .await
+        .with_context(|| format!("open the bucket `{name}`"))
 }
 
 /// How far a reader has come, on a terminal; and Ctrl-C.

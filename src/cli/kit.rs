@@ -60,9 +60,20 @@ pub(super) async fn kit(
              encrypted, the age key: docs/restore.md says how they are opened without Rusuban",
         );
     }
-    let mut kits = Vec::new();
+    let (mut kits, mut exit) = (Vec::new(), Exit::Fine);
     for shelf in &shelves {
-        kits.push(write(context, &config, shelf).await.with_context(|| format!("the kit of `{}`", shelf.name()))?);
+        match write(context, &config, shelf).await {
+            Ok(kit) => kits.push(kit),
+            // The others have theirs.
+            Err(error) => {
+                let name = shelf.name();
+                writeln!(context.errors, "{} there is no kit of `{name}`: {error:#}", paint::bad("error:"))?;
+                exit = Exit::Failed;
+            }
+        }
+    }
+    if kits.is_empty() {
+        return Ok(exit);
     }
     if let Some(file) = html {
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
@@ -80,7 +91,7 @@ pub(super) async fn kit(
             show(context, kit)?;
         }
     }
-    Ok(Exit::Fine)
+    Ok(exit)
 }
 
 async fn write(context: &Context<'_>, config: &Config, shelf: &Shelf) -> anyhow::Result<Kit> {

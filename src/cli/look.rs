@@ -249,11 +249,22 @@ pub(super) async fn find(context: &mut Context<'_>, arguments: Find) -> anyhow::
         Some(name) => vec![snapshots::shelf(context, &config, name).await?],
         None => snapshots::shelves(context, &config).await?,
     };
-    let mut any = false;
+    if shelves.is_empty() {
+        return context.missing(
+            "rusuban.toml has no repository, and plain backups are not looked into: `rusuban backups` lists them",
+        );
+    }
+    let (mut any, mut all_seen) = (false, true);
     for shelf in shelves {
         let repository = match shelf.open().await {
+            Ok(repository) => repository,
             Err(error) if error.is::<Absent>() => continue,
-            opened => opened?,
+            // Another one may have it.
+            Err(error) => {
+                writeln!(context.errors, "{} {error:#}", paint::bad("not looked at:"))?;
+                all_seen = false;
+                continue;
+            }
         };
         let (all, damaged) = repository.snapshots().await?;
         for what in damaged {
@@ -271,9 +282,13 @@ pub(super) async fn find(context: &mut Context<'_>, arguments: Find) -> anyhow::
         show(context, shelf.name(), &found, &names, &backups, config.settings.time_zone)?;
     }
     if !any && !context.json {
-        return context.missing("no backup in a repository has anything that fits");
+        context.missing("no backup that was looked into has anything that fits")?;
     }
-    Ok(if any { Exit::Fine } else { Exit::Missing })
+    Ok(match (all_seen, any) {
+        (false, _) => Exit::Failed,
+        (true, true) => Exit::Fine,
+        (true, false) => Exit::Missing,
+    })
 }
 
 fn show(

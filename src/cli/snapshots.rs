@@ -50,34 +50,44 @@ pub(super) async fn shelf(context: &Context<'_>, config: &Config, name: &str) ->
     })
 }
 
+/// What repositories hold, and what could not be read of them.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) found: Vec<Listed>,
+    pub(super) damaged: Vec<String>,
+    /// Repositories that did not open, and why.
+    pub(super) unseen: Vec<String>,
+}
+
 /// Backups of a job, or all. A repository that does not open is told, and does not hide the others.
 pub(super) async fn list(
     context: &mut Context<'_>,
     config: &Config,
     job: Option<&JobName>,
     only: Option<&str>,
-) -> anyhow::Result<(Vec<Listed>, Vec<String>)> {
-    let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    for shelf in shelves(context, config).await? {
-        if only.is_some_and(|only| only != shelf.name()) {
-            continue;
-        }
+) -> anyhow::Result<Listing> {
+    let mut listed = Listing::default();
+    let looked_at = match only {
+        Some(name) => vec![shelf(context, config, name).await?],
+        None => shelves(context, config).await?,
+    };
+    for shelf in looked_at {
         let listing = async { shelf.open().await?.snapshots().await };
         match listing.await {
             Ok((snapshots, wrong)) => {
-                damaged.extend(wrong.iter().map(|wrong| format!("{}: {wrong}", shelf.name())));
+                listed.damaged.extend(wrong.iter().map(|wrong| format!("{}: {wrong}", shelf.name())));
                 for (id, snapshot) in snapshots {
                     if job.is_none_or(|job| snapshot.job().as_ref() == Some(job)) {
-                        found.push(Listed { repository: shelf.name().to_owned(), id, snapshot });
+                        listed.found.push(Listed { repository: shelf.name().to_owned(), id, snapshot });
                     }
                 }
             }
             // It is in rusuban.toml, and was not made yet.
-            Err(error) if error.is::<Absent>() => {}
-            Err(error) => damaged.push(format!("{error:#}")),
+            Err(error) if error.is::<Absent>() && only.is_none() => {}
+            Err(error) => listed.unseen.push(format!("{error:#}")),
         }
     }
-    Ok((found, damaged))
+    Ok(listed)
 }
 
 /// What a snapshot holds: its sources, or, if another program made it, what is at its top.
@@ -356,7 +366,7 @@ pub(super) async fn open(
 
 /// The repository that was asked for, or the job's.
 pub(super) async fn chosen(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     config: &Config,
     which: &Which,
 ) -> anyhow::Result<Option<Arc<Shelf>>> {
@@ -375,10 +385,13 @@ pub(super) async fn chosen(
         // Its file is gone: whoever has backups of it.
         None => {
             for shelf in shelves(context, config).await? {
-                if let Ok(repository) = shelf.open().await
-                    && find(context, config, &repository, which).await?.is_some()
-                {
-                    return Ok(Some(shelf));
+                match shelf.open().await {
+                    Ok(repository) if find(context, config, &repository, which).await?.is_some() => {
+                        return Ok(Some(shelf));
+                    }
+                    Ok(_) => {}
+                    Err(error) if error.is::<Absent>() => {}
+                    Err(error) => writeln!(context.errors, "{} {error:#}", paint::warning("not looked at:"))?,
                 }
             }
             Ok(None)

@@ -52,7 +52,7 @@ impl Chunking {
 
 /// There is nothing that could be opened.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("there is no repository in {0}: `rusuban repository init` makes one")]
+#[error("there is no repository in {0}: `rusuban repository init NAME` makes one")]
 pub struct Absent(pub String);
 
 /// What opens a repository.
@@ -152,7 +152,7 @@ impl Repository {
             Err(error) if objects::is_missing(&error) => {
                 return Err(Absent(bucket.describe()).into());
             }
-            Err(error) => return Err(error.context("open the repository")),
+            Err(error) => return Err(error.context("read its configuration")),
         };
         let key = match unlock {
             Unlock::Key(key) => (**key).clone(),

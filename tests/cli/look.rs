@@ -205,3 +205,35 @@ fn a_plain_backup_is_listed_too() {
     assert_eq!(house.json(&["ls", "plain", "sub"]).len(), 4, "the folder, and the three things in it");
     assert_eq!(run(house.home.path(), &["ls", "plain", "nothing"]).status.code(), Some(4));
 }
+
+#[test]
+fn a_place_that_cannot_be_looked_into_hides_no_other() {
+    let house = House::new();
+    let home = house.home.path();
+    fs::write(house.kept.join("a"), "one").unwrap();
+    house.back_up();
+    let settings = "[bucket.gone]\nfolder = \"/nowhere/at/all\"\n\
+        [repository.gone]\nbucket = \"gone\"\npassword = { file = \"password\" }\n\
+        [repository.safe]\npassword = { file = \"password\" }\n";
+    fs::write(home.join("rusuban.toml"), settings).unwrap();
+    for (arguments, shown) in [
+        (&["backups"][..], "files"),
+        (&["backups", "files"], "files"),
+        (&["find", "a"], "rusuban restore files"),
+        (&["recovery-kit"], "repository `safe`"),
+    ] {
+        let output = run(home, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(shown), "{arguments:?}: {}", text(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at is not there"), "{}", text(&output));
+    }
+    let json: Value = serde_json::from_slice(&run(home, &["--json", "backups"]).stdout).unwrap();
+    assert_eq!(json["backups"].as_array().unwrap().len(), 1);
+    assert_eq!(json["not_looked_at"].as_array().unwrap().len(), 2);
+    // Without the job's file, it is found wherever it is.
+    fs::remove_file(home.join("jobs/files.toml")).unwrap();
+    house.fine(&["restore", "files", "--to", home.join("back").to_str().unwrap()]);
+    fs::write(home.join("password"), "another").unwrap();
+    let output = run(home, &["restore", "files", "--to", home.join("again").to_str().unwrap()]);
+    assert!(text(&output).contains("the password opens none of the repository's keys"), "{}", text(&output));
+}
