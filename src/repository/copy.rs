@@ -1,9 +1,17 @@
 //! Copying backups into another repository: what it does not have yet is fetched, opened, proven and stored there anew, under its
 //! own key. Cut off, the next copy goes on where this one stopped.
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -220,11 +228,17 @@ impl Round<'_> {
         let options = self.from.options();
         let at_once = options.connections.max(options.threads);
         self.bytes = 0;
-        stream::iter(ranges(std::mem::take(&mut self.wanted)))
+        let (mut done, failed) = (Ok(()), AtomicBool::new(false));
+        let mut passing = stream::iter(ranges(std::mem::take(&mut self.wanted)))
+            .take_while(|_| future::ready(!failed.load(Ordering::Relaxed)))
             .map(|range| self.pass_on(range, saver))
-            .buffer_unordered(at_once)
-            .try_collect::<()>()
-            .await
+            .buffer_unordered(at_once);
+        // What has begun is waited for even then: the next backup counts on what a thread is about to store.
+        while let Some(passed) = passing.next().await {
+            failed.fetch_or(passed.is_err(), Ordering::Relaxed);
+            done = done.and(passed);
+        }
+        done
     }
 
     async fn pass_on(&self, range: Range<()>, saver: &Saver) -> anyhow::Result<()> {

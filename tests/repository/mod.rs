@@ -2,6 +2,7 @@
 mod backup;
 mod beside;
 mod chunker;
+mod copy;
 mod damage;
 mod faults;
 mod full;
