@@ -43,8 +43,12 @@ impl Repository {
     /// # Errors
     /// [`Lost`], [`Damaged`], or a `BucketError` in the chain.
     pub async fn blob(&self, index: &Index, kind: BlobKind, id: &Id) -> anyhow::Result<Vec<u8>> {
-        let place = index.find(kind, id).ok_or(Lost { kind, id: *id })?;
-        if kind == BlobKind::Tree
+        self.blob_at(index.find(kind, id).ok_or(Lost { kind, id: *id })?).await
+    }
+
+    /// The content of the blob at a place: it may lie in several packs.
+    pub(super) async fn blob_at(&self, place: Place) -> anyhow::Result<Vec<u8>> {
+        if place.blob.kind == BlobKind::Tree
             && let Some(found) = self.cached(&place).await?
         {
             return Ok(found);

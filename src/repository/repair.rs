@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Id, Index, IndexFile, IndexedPack, Intake, Repository, Saver, Snapshot, Tree,
     check::{is_away, packs_of},
+    index::Place,
     lock::Lock,
     node::Node,
     objects::{Class, Damaged, is_missing},
@@ -211,30 +212,36 @@ impl Repository {
             return Ok(found);
         }
         let index = Arc::new(index_of(&inventory.good));
-        // Trees are also looked for in copies on this machine.
-        let old = index_of(&inventory.bad);
         let stopped = options.cancelled.child_token();
         let saver = Saver::start(self, Arc::clone(&index), stopped.clone());
+        let (mut rescued, mut lost) = (HashSet::new(), HashSet::new());
         let mut rescuing = async || {
             for (pack, blobs) in &inventory.bad {
                 for blob in blobs.iter().filter(|blob| index.find(blob.kind, &blob.id).is_none()) {
-                    match self.blob(&old, blob.kind, &blob.id).await {
+                    // What is damaged in one pack may be whole in another.
+                    let name = (blob.kind, blob.id);
+                    if rescued.contains(&name) {
+                        continue;
+                    }
+                    // Trees are also looked for in copies on this machine.
+                    match self.blob_at(Place { pack: *pack, blob: *blob }).await {
                         Ok(content) => {
-                            repaired.rescued += 1;
+                            rescued.insert(name);
                             found.entry(*pack).or_default().push(*blob);
                             if !options.dry_run {
                                 save(saver.intake(), blob.kind, content).await?;
                             }
                         }
                         Err(error) if is_away(&error) => return Err(error),
-                        Err(_) => repaired.lost += 1,
+                        Err(_) => _ = lost.insert(name),
                     }
                 }
             }
             Ok(())
         };
-        let rescued = rescuing().await;
-        end(saver, rescued, &stopped).await?;
+        let done = rescuing().await;
+        end(saver, done, &stopped).await?;
+        (repaired.rescued, repaired.lost) = (rescued.len(), lost.difference(&rescued).count());
         Ok(found)
     }
 

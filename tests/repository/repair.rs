@@ -2,8 +2,8 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use rusuban::{
-    repository::{BlobKind, Class, Id, PruneOptions, RepairOptions, Repaired, Repository, Snapshot},
-    tree::Listener,
+    repository::{Backup, BlobKind, Class, Id, PruneOptions, RepairOptions, Repaired, Repository, Snapshot},
+    tree::{Listener, Tree},
 };
 
 use super::{
@@ -158,4 +158,40 @@ async fn a_folder_list_that_is_lost_is_taken_from_this_machines_cache() {
     let done = repair(&place, &repository, false).await.unwrap();
     assert!(done.backups.is_empty() && done.lost == 0 && done.rescued > 0, "{done:?}");
     place.restic().check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_two_damaged_packs_have_is_taken_from_the_one_where_it_is_whole() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    for number in 0..2 {
+        fs::write(original.join(format!("file {number}")), noise(3000, number + 1)).unwrap();
+    }
+    // Two hosts that keep the same at the same time store it twice.
+    let repository = place.create(SMALL).await;
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        both.push(Backup::begin(place.open().await, place.setting(), &place.clock).await.unwrap());
+    }
+    for mut backup in both {
+        backup.tree("files", Tree::at(&original)).await.unwrap();
+        backup.finish(&place.clock).await.unwrap();
+    }
+    let index = repository.index().await.unwrap();
+    let mut places: Vec<_> = index.all().filter(|place| place.blob.kind == BlobKind::Data).collect();
+    places.sort_by_key(|place| (place.pack, place.blob.id));
+    let [one, _, _, other] = places.as_slice() else { panic!("{places:?}") };
+    assert!(one.pack != other.pack && one.blob.id != other.blob.id);
+    for at in [one, other] {
+        let file = place.path("repository").join(Class::Pack.key(&at.pack));
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[at.blob.offset as usize + 100] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    }
+    for dry_run in [true, false] {
+        let done = repair(&place, &repository, dry_run).await.unwrap();
+        assert!((done.rescued, done.lost) == (2, 0) && done.backups.is_empty(), "{done:?}");
+    }
+    assert!(check(&place, &repository, &ALL).await.unwrap().is_whole());
 }
