@@ -176,7 +176,10 @@ impl Repository {
                     // Its own header may still say what is in it.
                     let told = match named.get(&id) {
                         Some(blobs) => blobs.clone(),
-                        None => self.header(&id, size).await.unwrap_or_default(),
+                        None => match self.header(&id, size).await {
+                            Err(error) if is_away(&error) => return Err(error),
+                            told => told.unwrap_or_default(),
+                        },
                     };
                     found.bad.insert(id, told);
                     found.there.insert(id);

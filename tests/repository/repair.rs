@@ -2,7 +2,10 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use rusuban::{
-    repository::{Backup, BlobKind, Class, Id, PruneOptions, RepairOptions, Repaired, Repository, Snapshot},
+    repository::{
+        Backup, BlobKind, Cache, Class, Id, Options, PruneOptions, RepairOptions, Repaired, Repository, Snapshot,
+        Unlock,
+    },
     tree::{Listener, Tree},
 };
 
@@ -11,7 +14,10 @@ use super::{
     restore::noise,
     support::{Place, SMALL},
 };
-use crate::support::trees::{assert_equal, sh};
+use crate::support::{
+    faulty::{Fault, Faulty},
+    trees::{assert_equal, sh},
+};
 
 pub(super) async fn repair(place: &Place, repository: &Repository, dry_run: bool) -> anyhow::Result<Repaired> {
     let options = RepairOptions {
@@ -194,4 +200,41 @@ async fn a_piece_that_two_damaged_packs_have_is_taken_from_the_one_where_it_is_w
         assert!((done.rescued, done.lost) == (2, 0) && done.backups.is_empty(), "{done:?}");
     }
     assert!(check(&place, &repository, &ALL).await.unwrap().is_whole());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_does_not_answer_for_a_moment_costs_nothing_that_is_whole() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    for number in 0..4 {
+        fs::write(original.join(format!("file {number}")), noise(3000, number + 1)).unwrap();
+    }
+    let repository = place.create(SMALL).await;
+    let (_, snapshot) = place.back_up(&repository, &original).await.unwrap();
+    let pack = pack_of(&repository, &snapshot, &original.join("file 1")).await;
+    // Only the pack itself says what is in it.
+    let file = place.path("repository").join(Class::Pack.key(&pack));
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    sh(&format!("rm '{}'/index/*", place.path("repository").display()));
+    let damaged = place.path("damaged");
+    sh(&format!("cp -a '{}' '{}'", place.path("repository").display(), damaged.display()));
+    // All packs are read in these.
+    for at in 5..16 {
+        sh(&format!("rm -rf '{0}'; cp -a '{1}' '{0}'", place.path("repository").display(), damaged.display()));
+        let bad = Faulty::new(Arc::clone(&place.bucket), move |number| (number == at).then_some(Fault::Before));
+        let unlock = Unlock::Key(Box::new(repository.objects().key().clone()));
+        let options = Options { cache: Cache::default(), connections: 1, ..place.options() };
+        let opened = Repository::open(Arc::new(bad), &unlock, options).await.unwrap();
+        assert!(repair(&place, &opened, false).await.is_err(), "operation {at}");
+        repository.unlock(true, "here", &place.clock).await.unwrap();
+        repair(&place, &repository, false).await.unwrap();
+        assert!(check(&place, &repository, &ALL).await.unwrap().is_whole(), "operation {at}");
+        let (left, _) = repository.snapshots().await.unwrap();
+        let top = repository.at(&repository.index().await.unwrap(), &left[0].1, &original).await.unwrap().unwrap();
+        let tree = repository.tree(&repository.index().await.unwrap(), &top.subtree.unwrap()).await.unwrap();
+        assert_eq!(tree.nodes.len(), 3, "operation {at}: one file is lost, and no other");
+    }
 }
