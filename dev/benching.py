@@ -1,4 +1,5 @@
 """What dev/bench needs to measure: processes with their time and memory, a writer that never rests, raw S3, the table."""
+import asyncio
 import contextlib
 import datetime
 import hashlib
@@ -116,7 +117,7 @@ def write_without_rest(path):
 @contextlib.contextmanager
 def busy_writer(path):
     """Yields a function that tells the rate and the slowest commit from the beginning of the block to that call."""
-    child = subprocess.Popen([sys.executable, __file__, str(path)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, __file__, "write", str(path)], stdout=subprocess.PIPE, text=True)
     time.sleep(1)
     child.send_signal(signal.SIGUSR1)
 
@@ -264,5 +265,59 @@ class Table:
                 print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
+async def far_away(address, half):
+    """A way to a server on which everything takes `half` seconds longer, there and back; answers its own port."""
+    host, port = address.split(":")
+    loop = asyncio.get_running_loop()
+
+    async def carry(reader, writer):
+        under_way = asyncio.Queue(256)
+
+        async def deliver():
+            while (parcel := await under_way.get()) is not None:
+                at, data = parcel
+                await asyncio.sleep(max(0, at - loop.time()))
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        delivering = asyncio.create_task(deliver())
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 18):
+                await under_way.put((loop.time() + half, data))
+        await under_way.put(None)
+        with contextlib.suppress(OSError):
+            await delivering
+
+    async def connect(reader, writer):
+        there = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+def serve_s3(folder, milliseconds):
+    """Garage, so far away; prints its address and goes on until it is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with garage(Path(folder)) as address:
+        if address is None:
+            raise SystemExit("dev/test has not built Garage yet")
+
+        async def serve():
+            if milliseconds == 0:
+                print(address, flush=True)
+                await asyncio.Event().wait()
+            server, port = await far_away(address, milliseconds / 2000)
+            print(f"127.0.0.1:{port}", flush=True)
+            await server.serve_forever()
+
+        asyncio.run(serve())
+
+
 if __name__ == "__main__":
-    write_without_rest(sys.argv[1])
+    match sys.argv[1:]:
+        case ["write", database]:
+            write_without_rest(database)
+        case ["s3", folder, delay]:
+            serve_s3(folder, int(delay))
