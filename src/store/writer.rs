@@ -185,15 +185,19 @@ impl Desk {
 
     /// One transaction for all; what is wrong with one of them alone leaves the others be.
     fn try_batch(&mut self, batch: &mut [Order]) -> rusqlite::Result<Vec<Option<rusqlite::Error>>> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        match batch.iter_mut().try_for_each(|order| (order.work)(&transaction)) {
+            Ok(()) => {
+                transaction.commit()?;
+                return Ok(batch.iter().map(|_| None).collect());
+            }
+            Err(error) if batch.len() == 1 || is_full(&error) => return Err(error),
+            // As good as never: each by itself then, which takes half as long again.
+            Err(_) => transaction.rollback()?,
+        }
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut errors = Vec::with_capacity(batch.len());
-        let alone = batch.len() == 1;
         for order in batch {
-            if alone {
-                (order.work)(&transaction)?;
-                errors.push(None);
-                continue;
-            }
             let point = transaction.savepoint()?;
             match (order.work)(&point) {
                 Ok(()) => {
