@@ -125,24 +125,19 @@ impl Writer {
             let (key, wanted) = (&source.key, &source.stored);
             let there = writer.bucket.head(key).await.is_ok_and(|found| found.size == wanted.bytes);
             if !there || compare(&writer.bucket, key, wanted, &reading).await.is_err() {
-                let (from, key, wanted, reading) = (Arc::clone(from), key.clone(), wanted.clone(), reading.clone());
+                let (from, source, fetching) = (Arc::clone(from), source.clone(), reading.clone());
                 let watcher = Arc::clone(&writer.watcher);
-                let fetching = move |sender: mpsc::Sender<Bytes>| {
-                    let (fetched, mut done) = (key.clone(), 0);
-                    tokio::spawn(async move {
-                        let total = wanted.bytes;
-                        let each = move |piece: Bytes| {
-                            done += piece.len() as u64;
-                            watcher.progress(done, Some(total));
-                            sender.blocking_send(piece).is_ok()
-                        };
-                        hand_on(&from, &fetched, &wanted, &reading, each).await
-                    })
+                let fetch = move |sender: mpsc::Sender<Bytes>| {
+                    let (total, mut done) = (source.stored.bytes, 0);
+                    let each = move |piece: Bytes| {
+                        done += piece.len() as u64;
+                        watcher.progress(done, Some(total));
+                        sender.blocking_send(piece).is_ok()
+                    };
+                    tokio::spawn(async move { hand_on(&from, &source.key, &source.stored, &fetching, each).await })
                 };
-                writer.put_pieces(source.key.clone(), fetching).await?;
-                compare(&writer.bucket, &source.key, &source.stored, &Reading::default())
-                    .await
-                    .context("read back what was stored")?;
+                writer.put_pieces(key.clone(), fetch).await?;
+                compare(&writer.bucket, key, wanted, &reading).await.context("read back what was stored")?;
             }
         }
         writer.put_manifest(manifest).await

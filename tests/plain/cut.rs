@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use rusuban::{
 };
 
 use super::support::Place;
+use crate::support::faulty::{Fault, Faulty};
 
 /// A bucket that from its operation number `at` on only fails, that one operation having been done or not.
 #[derive(Clone, Debug)]
@@ -228,4 +230,25 @@ async fn what_was_damaged_at_the_source_is_not_copied_as_if_it_were_whole() {
     assert!(format!("{error:#}").contains("is not what was stored"), "{error:#}");
     assert_eq!(plain::list(&place.bucket, &manifest.job).await.unwrap().backups, []);
     assert!(place.told.owed.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_being_read_back_stops_when_it_is_asked_to() {
+    let (source, place) = (Place::new(), Place::new());
+    fs::write(source.path("file"), vec![7; 1 << 20]).unwrap();
+    let manifest = source.back_up(Tree::at(&source.path("file"))).await.unwrap();
+    // Is it there? Then it is sent, and read back.
+    let plan = |operation| (operation == 2).then_some(Fault::Hang);
+    let slow = Faulty::new(Arc::clone(&place.bucket), plan).only_whole_operations();
+    let copying = Writer::copy(&source.bucket, &manifest, place.setting(Arc::new(slow.clone())));
+    let asking = async {
+        while slow.operations() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        place.cancelled.cancel();
+    };
+    let (copied, ()) =
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(copying, asking) }).await.expect("it stops");
+    assert!(format!("{:#}", copied.unwrap_err()).contains("cancelled"));
+    assert_eq!(plain::list(&place.bucket, &manifest.job).await.unwrap().backups, []);
 }
