@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Id, Index, IndexFile, IndexedPack, Intake, Repository, Saver, Snapshot, Tree,
+    Id, Index, IndexFile, IndexedBlob, IndexedPack, Intake, Repository, Saver, Snapshot, Tree,
     check::{is_away, packs_of},
     index::Place,
     lock::Lock,
@@ -137,9 +137,7 @@ impl Repository {
         for (id, _) in self.objects().list(Class::Index).await? {
             match self.index_file(&id).await {
                 Ok(file) => {
-                    file.packs
-                        .iter()
-                        .for_each(|pack| index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob)));
+                    file.packs.iter().for_each(|pack| index.add(pack.id, pack.blobs.iter().map(IndexedBlob::blob)));
                     found.files.push((id, file));
                 }
                 Err(error) if error.is::<Damaged>() || is_missing(&error) => {
@@ -253,7 +251,7 @@ impl Repository {
         let mut named: HashSet<Id> = HashSet::new();
         let mut old = Vec::new();
         for (id, file) in &inventory.files {
-            if file.packs.iter().all(|pack| inventory.good.contains_key(&pack.id)) {
+            if file.packs.iter().all(|pack| inventory.good.get(&pack.id).is_some_and(|blobs| fits(pack, blobs))) {
                 named.extend(file.packs.iter().map(|pack| pack.id));
             } else {
                 old.push(id);
@@ -322,6 +320,13 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// Whether the index says of a pack what its header says.
+fn fits(pack: &IndexedPack, blobs: &[Blob]) -> bool {
+    let mut named: Vec<Blob> = pack.blobs.iter().map(IndexedBlob::blob).collect();
+    named.sort_unstable_by_key(|blob| blob.offset);
+    named == blobs
 }
 
 fn index_of<'a>(packs: impl IntoIterator<Item = (&'a Id, &'a Vec<Blob>)>) -> Index {

@@ -238,3 +238,23 @@ async fn a_bucket_that_does_not_answer_for_a_moment_costs_nothing_that_is_whole(
         assert_eq!(tree.nodes.len(), 3, "operation {at}: one file is lost, and no other");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_does_not_fit_its_packs_is_written_anew() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    fs::write(original.join("file"), noise(3000, 1)).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    for (id, _) in repository.objects().list(Class::Index).await.unwrap() {
+        let mut file = repository.index_file(&id).await.unwrap();
+        file.packs.iter_mut().flat_map(|pack| &mut pack.blobs).for_each(|blob| blob.offset += 1);
+        repository.objects().save(Class::Index, serde_json::to_vec(&file).unwrap()).await.unwrap();
+        repository.objects().remove(Class::Index, &id).await.unwrap();
+    }
+    assert!(!check(&place, &repository, &ALL).await.unwrap().is_whole());
+    let done = repair(&place, &repository, false).await.unwrap();
+    assert!(done.backups.is_empty(), "nothing is lost: {done:?}");
+    assert!(check(&place, &repository, &ALL).await.unwrap().is_whole());
+}
