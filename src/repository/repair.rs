@@ -276,7 +276,15 @@ impl Repository {
     async fn mend(&self, index: &Arc<Index>, options: &RepairOptions, repaired: &mut Repaired) -> anyhow::Result<()> {
         let (snapshots, damaged) = self.snapshots().await?;
         for damaged in damaged {
-            repaired.unreadable.push(damaged.to_string());
+            match self.objects().raw(Class::Snapshot, &damaged.id).await {
+                Ok(bytes) if Id::of(&bytes) == damaged.id => {
+                    let why = "it is as it was stored, perhaps by a newer program, and left alone";
+                    repaired.unreadable.push(format!("{damaged}; {why}"));
+                    continue;
+                }
+                Err(error) if is_away(&error) => return Err(error),
+                _ => repaired.unreadable.push(damaged.to_string()),
+            }
             if !options.dry_run {
                 self.objects().remove(Class::Snapshot, &damaged.id).await?;
             }

@@ -240,6 +240,22 @@ async fn a_bucket_that_does_not_answer_for_a_moment_costs_nothing_that_is_whole(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_whole_and_not_understood_is_left_alone() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    fs::write(original.join("file"), noise(3000, 1)).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    let newer = br#"{"time":"2030-01-01T00:00:00Z","roots":["a program to come"]}"#.to_vec();
+    let id = repository.objects().save(Class::Snapshot, newer).await.unwrap();
+    let done = repair(&place, &repository, false).await.unwrap();
+    assert!(done.unreadable.len() == 1 && done.unreadable[0].contains("left alone"), "{done:?}");
+    let left = repository.objects().list(Class::Snapshot).await.unwrap();
+    assert!(left.len() == 2 && left.iter().any(|(one, _)| *one == id), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_does_not_fit_its_packs_is_written_anew() {
     let place = Place::new();
     let original = place.path("original");
