@@ -367,6 +367,7 @@ async fn end(saver: Saver, done: anyhow::Result<()>, stopped: &CancellationToken
     match done {
         Ok(()) => saver.finish().await.map(drop),
         Err(error) => {
+            let error = saver.reason(error);
             stopped.cancel();
             saver.abandon().await;
             Err(error)

@@ -274,3 +274,24 @@ async fn an_index_that_does_not_fit_its_packs_is_written_anew() {
     assert!(done.backups.is_empty(), "nothing is lost: {done:?}");
     assert!(check(&place, &repository, &ALL).await.unwrap().is_whole());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_cannot_store_says_why() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    for number in 0..200 {
+        fs::write(original.join(format!("file {number}")), noise(3000, number + 1)).unwrap();
+    }
+    let repository = place.create(SMALL).await;
+    let (_, snapshot) = place.back_up(&repository, &original).await.unwrap();
+    let pack = pack_of(&repository, &snapshot, &original.join("file 1")).await;
+    damage(&place.path("repository").join(Class::Pack.key(&pack)), "flipped");
+    // The lock still fits.
+    let full = Faulty::new(Arc::clone(&place.bucket), |number| (number > 8).then_some(Fault::Full));
+    let unlock = Unlock::Key(Box::new(repository.objects().key().clone()));
+    let options = Options { pack_size: 100_000, connections: 1, ..place.options() };
+    let opened = Repository::open(Arc::new(full), &unlock, options).await.unwrap();
+    let error = format!("{:#}", repair(&place, &opened, false).await.unwrap_err());
+    assert!(error.contains("store data/") && !error.contains("cancelled"), "{error}");
+}
