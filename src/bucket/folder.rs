@@ -215,7 +215,7 @@ impl Unfinished {
     fn beside(path: &Path, root: &Path) -> Result<Self> {
         // Several machines may write to one folder.
         let mut unique = [0; 8];
-        getrandom::fill(&mut unique).map_err(|error| BucketError::Other(error.to_string()))?;
+        getrandom::fill(&mut unique).map_err(|error| BucketError::Other(format!("draw a name at random: {error}")))?;
         let beside = path.with_file_name(format!("{UNFINISHED}{:016x}", u64::from_ne_bytes(unique)));
         let file = fs::File::create_new(&beside).map_err(|error| explain(&error, &beside))?;
         Ok(Self { file, path: beside, root: root.to_owned() })

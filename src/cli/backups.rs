@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{
-    Context, Exit, paint, progress,
+    Context, Exit, Told, paint, progress,
     snapshots::{self, Listed},
     when,
 };
@@ -413,7 +413,10 @@ fn buckets<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<Vec<&'a
     let Some(name) = name else { return Ok(known) };
     match known.iter().find(|known| **known == name) {
         Some(found) => Ok(vec![found]),
-        None => bail!("rusuban.toml has no bucket `{name}`; it has {} (`{LOCAL}` is always there)", known.join(", ")),
+        None => Err(Told::missing(format!(
+            "rusuban.toml has no bucket `{name}`; it has {} (`{LOCAL}` is always there)",
+            known.join(", ")
+        ))),
     }
 }
 

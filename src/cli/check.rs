@@ -76,6 +76,10 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
         writeln!(context.out, "job {job}: {} {error}", paint::bad("cannot be run:"))?;
     }
     let jobs = text::count(config.jobs.len(), "job");
+    if config.jobs.is_empty() {
+        let place = config.home.jobs();
+        writeln!(context.out, "there are no jobs yet in {}; `rusuban init` writes the first", place.display())?;
+    }
     if exit == Exit::Fine {
         writeln!(context.out, "{}: {jobs} in {}", paint::good("all files are right"), config.home.path().display())?;
     }

@@ -1,6 +1,8 @@
 //! `rusuban init`: a commented `rusuban.toml` and first jobs.
 use std::fs;
 
+use anyhow::Context as _;
+
 use super::{Context, Exit, paint};
 use crate::kinds::KINDS;
 
@@ -17,15 +19,15 @@ pub(super) fn init(context: &mut Context<'_>) -> anyhow::Result<Exit> {
     if !there.is_empty() {
         writeln!(
             context.errors,
-            "{} nothing was written, because this is there already: {}",
+            "{} nothing was written, because this is there already:\n  {}",
             paint::bad("error:"),
-            there.join(", ")
+            there.join("\n  ")
         )?;
         return Ok(Exit::Failed);
     }
-    fs::create_dir_all(&jobs)?;
+    fs::create_dir_all(&jobs).with_context(|| format!("make the folder {}", jobs.display()))?;
     for (path, text) in files {
-        fs::write(&path, text)?;
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         writeln!(context.out, "wrote {}", path.display())?;
     }
     writeln!(

@@ -92,7 +92,7 @@ fn next(job: &Job, cursor: Option<&Cursor>, now: DateTime<Utc>) -> Option<DateTi
 }
 
 /// When jobs are due next.
-pub(super) fn due(context: &mut Context<'_>, job: Option<&str>, count: usize) -> anyhow::Result<Exit> {
+pub(super) async fn due(context: &mut Context<'_>, job: Option<&str>, count: usize) -> anyhow::Result<Exit> {
     let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
     let now = context.clock.now();
     let chosen: Vec<_> = match job {
@@ -102,6 +102,11 @@ pub(super) fn due(context: &mut Context<'_>, job: Option<&str>, count: usize) ->
         },
         None => config.jobs.values().cloned().collect(),
     };
+    let cursors = match context.ledger(&config).await? {
+        Some(store) => store.cursors().await?,
+        None => Default::default(),
+    };
+    let is_paused = |job: &Job| cursors.get(&job.name).is_some_and(|cursor| cursor.paused.is_some());
     let mut slots: Vec<_> = chosen
         .iter()
         .filter(|job| job.enabled || chosen.len() == 1)
@@ -112,7 +117,10 @@ pub(super) fn due(context: &mut Context<'_>, job: Option<&str>, count: usize) ->
     if context.json {
         let slots: Vec<_> = slots
             .iter()
-            .map(|(at, job, zone)| json!({ "job": job.name, "due": at, "local": at.with_timezone(zone).to_rfc3339() }))
+            .map(|(at, job, zone)| {
+                let local = at.with_timezone(zone).to_rfc3339();
+                json!({ "job": job.name, "due": at, "local": local, "enabled": job.enabled, "paused": is_paused(job) })
+            })
             .collect();
         writeln!(context.out, "{}", serde_json::to_string_pretty(&slots)?)?;
         return Ok(Exit::Fine);
@@ -120,9 +128,14 @@ pub(super) fn due(context: &mut Context<'_>, job: Option<&str>, count: usize) ->
     if slots.is_empty() {
         writeln!(context.out, "nothing is due: no job that is enabled has a schedule")?;
     }
-    let mut table = text::Table::new(["due", "", "job"]);
+    let mut table = text::Table::new(["due", "", "job", ""]);
     for (at, job, zone) in slots {
-        table.row([text::moment(at, zone), text::ago(at, now), job.name.to_string()]);
+        let state = match (job.enabled, is_paused(job)) {
+            (false, _) => paint::faint("not enabled"),
+            (true, true) => paint::warning("paused"),
+            (true, false) => String::new(),
+        };
+        table.row([text::moment(at, zone), text::ago(at, now), job.name.to_string(), state]);
     }
     write!(context.out, "{table}")?;
     Ok(Exit::Fine)

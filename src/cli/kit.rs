@@ -77,7 +77,7 @@ pub(super) async fn kit(
     }
     if let Some(file) = html {
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-        let what = || format!("write {}", file.display());
+        let what = || format!("write {}, which must not be there yet", file.display());
         opened.with_context(what)?.write_all(page(&kits).as_bytes()).with_context(what)?;
         writeln!(
             context.out,
@@ -331,7 +331,7 @@ fn page(kits: &[Kit]) -> String {
     for kit in kits {
         body.push_str(&format!(
             "<article><h1>{}</h1><p class=\"when\">{}</p>",
-            escaped(&kit.title),
+            escaped(&kit.title.replace('`', "")),
             escaped(&kit.written)
         ));
         for Section { heading, parts } in &kit.sections {
@@ -346,7 +346,12 @@ fn page(kits: &[Kit]) -> String {
                         }
                         body.push_str("</table>");
                     }
-                    Part::Commands(lines) => body.push_str(&format!("<pre>{}</pre>", escaped(&lines.join("\n")))),
+                    // Each line on its own, so that one that is too long for the paper does not look like two.
+                    Part::Commands(lines) => {
+                        let lines: Vec<_> =
+                            lines.iter().map(|line| format!("<span>{}</span>", escaped(line))).collect();
+                        body.push_str(&format!("<pre>{}</pre>", lines.join("\n")));
+                    }
                 }
             }
             body.push_str("</section>");
@@ -354,16 +359,17 @@ fn page(kits: &[Kit]) -> String {
         body.push_str("</article>");
     }
     format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Recovery kit</title><style>{STYLE}</style><body>{body}</body></html>\n"
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Recovery kit</title><style>{STYLE}</style><body>{body}</body></html>\n"
     )
 }
 
 const STYLE: &str = "body{font:11pt/1.45 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#111}\
 h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:1.4rem 0 .3rem;border-bottom:1px solid #999}.when{color:#555;margin:.2rem 0}\
-th{text-align:left;font-weight:600;padding:.15rem 1.2rem .15rem 0;vertical-align:top;white-space:nowrap}\
+th{text-align:left;font-weight:600;padding:.15rem 1.2rem .15rem 0;vertical-align:baseline;white-space:nowrap}\
 td,pre{font-family:ui-monospace,monospace;font-size:.95em;overflow-wrap:anywhere;white-space:pre-wrap}\
-pre{background:#f3f3f3;padding:.6rem .8rem;border-radius:4px}article{break-after:page}section{break-inside:avoid}\
-@media print{body{margin:0;max-width:none}pre{background:none;border:1px solid #999}}";
+pre{background:#f3f3f3;padding:.6rem .8rem;border-radius:4px}pre span{display:inline-block;padding-left:2em;text-indent:-2em}\
+table{border-spacing:0}article+article{break-before:page;margin-top:4rem}h2{break-after:avoid}section{break-inside:avoid}\
+@media print{article+article{margin-top:0}body{margin:0;max-width:none}pre{background:none;border:1px solid #999}}";
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

@@ -36,7 +36,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, backup, bucket or kind
+  4    there is no such job, run, backup, bucket, repository or kind
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -50,10 +50,28 @@ pub enum Exit {
     Usage = 2,
     /// `rusuban.toml` or a job file is wrong.
     Configuration = 3,
-    /// There is no such job, run, backup, bucket or kind.
+    /// There is no such job, run, backup, bucket, repository or kind.
     Missing = 4,
     /// Interrupted, or the run was cancelled.
     Interrupted = 130,
+}
+
+/// An error with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Told {
+    exit: Exit,
+    text: String,
+}
+
+impl Told {
+    fn missing(text: String) -> anyhow::Error {
+        Self { exit: Exit::Missing, text }.into()
+    }
+
+    fn usage(text: String) -> anyhow::Error {
+        Self { exit: Exit::Usage, text }.into()
+    }
 }
 
 /// Keeps the house while you are away: backups that are proven, schedules that are kept, and the truth about both.
@@ -245,14 +263,27 @@ impl Cli {
         let home = Home::find(self.home, &environment)?;
         let clock = Clock::system();
         let mut context = Context { home, environment, json: self.json, clock, out, errors };
-        let context = &mut context;
-        match self.command {
+        let done = Self::carry_out(self.command, &mut context).await;
+        match done.as_ref().err().and_then(|error| error.downcast_ref::<Told>()) {
+            Some(Told { exit, .. }) => {
+                let exit = *exit;
+                if let Err(error) = done {
+                    writeln!(context.errors, "{} {error:#}", paint::bad("error:"))?;
+                }
+                Ok(exit)
+            }
+            None => done,
+        }
+    }
+
+    async fn carry_out(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match command {
             Command::Init => init::init(context),
             Command::Check(arguments) => check::check(context, arguments.connect).await,
             Command::Serve => serve::serve(context).await,
             Command::Run { job, quiet } => run::run(context, &job, quiet).await,
             Command::Jobs => jobs::list(context).await,
-            Command::Next { job, count } => jobs::due(context, job.as_deref(), count),
+            Command::Next { job, count } => jobs::due(context, job.as_deref(), count).await,
             Command::Runs { job, count, slots } => runs::list(context, job.as_deref(), count, slots).await,
             Command::Log { run, follow } => runs::log(context, &run, follow).await,
             Command::Cancel { run } => control::needs_server(context, &Request::Cancel { run }).await,
@@ -284,7 +315,12 @@ impl Cli {
     /// a command that shows it anyway tells only what is wrong.
     #[must_use]
     pub fn log_level(&self) -> &'static str {
-        if matches!(self.command, Command::Serve) { "warn,rusuban=info" } else { "warn" }
+        match self.command {
+            Command::Serve => "warn,rusuban=info",
+            // It shows the run and how it ended; of runs that a crash cut off it tells.
+            Command::Run { .. } => "warn,rusuban::runner=error,rusuban::runner::recover=warn",
+            _ => "warn",
+        }
     }
 
     /// Whether colour was asked for or forbidden.

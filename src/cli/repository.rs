@@ -6,7 +6,7 @@ use chrono::{Datelike as _, TimeDelta};
 use serde_json::json;
 
 use super::{
-    Context, Exit, paint,
+    Context, Exit, Told, paint,
     snapshots::{self, Watch},
 };
 use crate::{
@@ -148,6 +148,11 @@ async fn list(context: &mut Context<'_>, config: &Config) -> anyhow::Result<Exit
         let all: Vec<_> =
             shelves.iter().map(|shelf| json!({ "name": shelf.name(), "where": shelf.describe() })).collect();
         writeln!(context.out, "{}", json!(all))?;
+    } else if shelves.is_empty() {
+        writeln!(
+            context.out,
+            "rusuban.toml has no repository yet: write `[repository.home]` there, with a `password`, then `rusuban repository init home`"
+        )?;
     } else {
         write!(context.out, "{table}")?;
     }
@@ -168,7 +173,7 @@ async fn init(context: &mut Context<'_>, config: &Config, name: &str) -> anyhow:
     writeln!(context.out, "chunks have {} on average{why}", text::size(chunking.average))?;
     writeln!(
         context.out,
-        "{} without its password nobody can ever read it: keep a copy outside of this house",
+        "{} without its password nobody can ever read it: `rusuban recovery-kit {name}` prints what to keep outside of this house",
         paint::warning("mind:")
     )?;
     Ok(Exit::Fine)
@@ -178,7 +183,7 @@ fn share(text: &str) -> anyhow::Result<f64> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => bail!("`{text}` is no share: write `--read-data` for all, or `--read-data=5%`"),
+        _ => Err(Told::usage(format!("`{text}` is no share: write `--read-data` for all, or `--read-data=5%`"))),
     }
 }
 
@@ -251,7 +256,7 @@ async fn stats(context: &mut Context<'_>, repository: &Repository) -> anyhow::Re
     table.row(["stored for them".into(), text::size(found.needed)]);
     table.row(["of no use".into(), text::size(found.unneeded)]);
     table.row(["packs".into(), found.packs.to_string()]);
-    table.row(["chunks".into(), format!("{:?}, {} on average", chunking.chunker, text::size(chunking.average))]);
+    table.row(["chunks".into(), format!("{}, {} on average", chunking.chunker, text::size(chunking.average))]);
     write!(context.out, "{}", table.to_string().trim_start_matches('\n'))?;
     Ok(Exit::Fine)
 }
@@ -298,7 +303,7 @@ async fn keys(
         return Ok(Exit::Fine);
     }
     let now = context.clock.now();
-    let mut table = text::Table::new(["key", "made by", "on", ""]);
+    let mut table = text::Table::new(["key", "made by", "on", "when"]);
     for (id, key) in &keys {
         table.row([id.short(), key.username.clone(), key.hostname.clone(), text::ago(key.created, now)]);
     }
@@ -345,6 +350,11 @@ async fn repair(context: &mut Context<'_>, repository: &Repository, dry_run: boo
             writeln!(context.out, "  and {} more", mended.count - mended.lost.len() as u64)?;
         }
     }
+    if repaired.is_whole() {
+        let packs = text::count(repaired.packs, "pack");
+        writeln!(context.out, "{}: {packs} read, and there is nothing to repair", paint::good("whole"))?;
+        return Ok(Exit::Fine);
+    }
     let word = if dry_run { "would be" } else { "were" };
     writeln!(
         context.out,
@@ -386,26 +396,21 @@ async fn prune(context: &mut Context<'_>, repository: &Repository, dry_run: bool
         text::count(pruned.snapshots, "backup"),
         text::size(pruned.unneeded),
     )?;
-    let word = if dry_run { "would be" } else { "were" };
+    let would = if dry_run { "would be " } else { "" };
     writeln!(
         context.out,
-        "{} {word} dropped, {} {word} packed anew ({})",
+        "{} {would}taken out of the index, {} {would}packed anew ({})",
         text::count(pruned.dropped, "pack"),
         pruned.repacked,
         text::size(pruned.repacked_bytes),
     )?;
     if !dry_run {
-        writeln!(
-            context.out,
-            "{} removed ({}){}",
-            text::count(pruned.removed, "pack"),
-            text::size(pruned.removed_bytes),
-            if pruned.waiting > 0 {
-                format!("; {} wait, a prune tomorrow removes them", pruned.waiting)
-            } else {
-                String::new()
-            },
-        )?;
+        let (removed, size) = (text::count(pruned.removed, "pack"), text::size(pruned.removed_bytes));
+        writeln!(context.out, "{removed} removed from the bucket ({size})")?;
+    }
+    if pruned.waiting > 0 {
+        let waiting = text::count(pruned.waiting, "pack");
+        writeln!(context.out, "still in the bucket: {waiting}; a prune tomorrow removes what waits")?;
     }
     Ok(Exit::Fine)
 }

@@ -35,6 +35,10 @@ pub(super) async fn list(
         writeln!(context.out, "{}", serde_json::to_string_pretty(&runs)?)?;
         return Ok(Exit::Fine);
     }
+    if runs.is_empty() {
+        writeln!(context.out, "nothing of this has run yet")?;
+        return Ok(Exit::Fine);
+    }
     let now = context.clock.now();
     let mut table = text::Table::new(["run", "job", "when", "took", "how", "started by", "what"]);
     for run in &runs {
@@ -81,6 +85,10 @@ async fn list_slots(
         writeln!(context.out, "{}", serde_json::to_string_pretty(&slots)?)?;
         return Ok(Exit::Fine);
     }
+    if slots.is_empty() {
+        writeln!(context.out, "no slot of {job} has come yet; `rusuban next {job}` shows the next")?;
+        return Ok(Exit::Fine);
+    }
     let now = context.clock.now();
     let mut table = text::Table::new(["due", "", "what became of it"]);
     for slot in slots {
@@ -111,8 +119,7 @@ pub(super) async fn log(context: &mut Context<'_>, which: &str, follow: bool) ->
         None => None,
     };
     let Some((store, mut run)) = run else {
-        writeln!(context.errors, "there is no run `{which}`; `rusuban runs` lists them")?;
-        return Ok(Exit::Missing);
+        return context.missing(&format!("there is no run `{which}`; `rusuban runs` lists them"));
     };
     let mut shown = 0;
     loop {

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit,
+    Context, Exit, Told,
     backups::{Restore, Which},
     paint, progress, when,
 };
@@ -44,9 +44,11 @@ pub(super) async fn shelves(context: &Context<'_>, config: &Config) -> anyhow::R
 pub(super) async fn shelf(context: &Context<'_>, config: &Config, name: &str) -> anyhow::Result<Arc<Shelf>> {
     let shelves = shelves(context, config).await?;
     let known: Vec<String> = shelves.iter().map(|shelf| shelf.name().to_owned()).collect();
-    shelves.into_iter().find(|shelf| shelf.name() == name).with_context(|| match known.as_slice() {
-        [] => format!("rusuban.toml has no repository: write `[repository.{name}]` there, with a `password`"),
-        known => format!("rusuban.toml has no repository `{name}`; it has {}", known.join(", ")),
+    shelves.into_iter().find(|shelf| shelf.name() == name).ok_or_else(|| {
+        Told::missing(match known.as_slice() {
+            [] => format!("rusuban.toml has no repository: write `[repository.{name}]` there, with a `password`"),
+            known => format!("rusuban.toml has no repository `{name}`; it has {}", known.join(", ")),
+        })
     })
 }
 
@@ -203,7 +205,7 @@ pub(super) async fn restore(
                     for (how, path) in &done.changes {
                         writeln!(context.out, "  would be {how}: {}", path.display())?;
                     }
-                    writeln!(context.out, "{}: {} files are as in the backup", source.name, done.equal)?;
+                    writeln!(context.out, "{}: files as in the backup already: {}", source.name, done.equal)?;
                 } else {
                     let equal =
                         if done.equal > 0 { format!(", {} were so already", done.equal) } else { String::new() };
@@ -329,12 +331,18 @@ pub(super) async fn dump(context: &mut Context<'_>, which: Which, path: &Path) -
     let index = repository.index().await?;
     let Some(node) = repository.at(&index, &snapshot, path).await? else {
         return context.missing(&format!(
-            "the backup has no {}; `rusuban ls {}` lists what it has",
+            "the backup has no {}; `rusuban ls {} -r` lists the places of all that it has",
             path.display(),
             which.job
         ));
     };
-    let Some(content) = node.content else { bail!("{} is no file", path.display()) };
+    let Some(content) = node.content else {
+        bail!(
+            "{} is no file; `rusuban restore {} --only PATTERN --to DIR` brings folders back",
+            path.display(),
+            which.job
+        )
+    };
     for id in content {
         let piece = repository.blob(&index, crate::repository::BlobKind::Data, &id).await?;
         context.out.write_all(&piece)?;
@@ -351,7 +359,10 @@ pub(super) async fn open(
 ) -> anyhow::Result<Option<(Repository, Id, Snapshot)>> {
     let Some(shelf) = chosen(context, config, which).await? else {
         context
-            .missing(&format!("`{}` keeps its backups in no repository; say which one with --repository", which.job))?;
+            .missing(&format!(
+                "no repository has backups of `{}`, and plain backups are not looked into; `rusuban backups` lists what is there",
+                which.job
+            ))?;
         return Ok(None);
     };
     let repository = shelf.open().await?;

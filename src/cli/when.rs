@@ -1,10 +1,10 @@
 //! Moments as people name them after `--at`. Pure.
 use std::time::Duration;
 
-use anyhow::bail;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
+use super::Told;
 use crate::config::units::Span;
 
 /// The newest moment that `text` allows: `2026-11-21` is the end of that day, `3d` is three days before now.
@@ -40,9 +40,9 @@ pub(super) fn parse(text: &str, zone: Tz, now: DateTime<Utc>) -> anyhow::Result<
     if let Ok(Span(span)) = text.trim_end_matches("ago").trim().parse() {
         return Ok(TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span)).unwrap_or_default());
     }
-    bail!(
+    Err(Told::usage(format!(
         "`{text}` is not a moment: write a backup's name (2026-11-21T03-15-00Z), a day (2026-11-21), a time (\"2026-11-21 03:15\"), or how long ago (3d)"
-    )
+    )))
 }
 
 /// In the hour that comes twice, the later one: nothing that was meant is left out.

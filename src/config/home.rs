@@ -53,8 +53,9 @@ impl Home {
     /// When it is not there.
     pub fn find(asked: Option<PathBuf>, environment: &Environment) -> anyhow::Result<Self> {
         let folder = asked.or_else(|| environment.get("RUSUBAN_HOME").map(PathBuf::from)).unwrap_or_else(|| ".".into());
-        let absolute =
-            fs::canonicalize(&folder).with_context(|| format!("find the home folder {}", folder.display()))?;
+        let absolute = fs::canonicalize(&folder).with_context(|| {
+            format!("find the home folder {}, which --home or RUSUBAN_HOME names", folder.display())
+        })?;
         Ok(Self(absolute))
     }
 

@@ -72,6 +72,11 @@ struct Part {
 trait Stored: Sync {
     /// Removes the one of that name.
     async fn remove(&self, id: &str) -> anyhow::Result<()>;
+
+    /// Its name as people read it everywhere else.
+    fn shown(&self, id: &str) -> String {
+        id.to_owned()
+    }
 }
 
 /// Removes those generations of a job in a bucket that its rule does not keep, and what backups that were cut off left.
@@ -165,6 +170,10 @@ impl Stored for Repository {
         let id: Id = id.parse().map_err(anyhow::Error::msg)?;
         self.objects().remove(Class::Snapshot, &id).await
     }
+
+    fn shown(&self, id: &str) -> String {
+        id.parse::<Id>().map_or_else(|_| id.to_owned(), |id| id.short())
+    }
 }
 
 /// Removes what the rule does not keep, through `stored`. The backup is done and whole: what goes wrong here is told, and
@@ -237,7 +246,7 @@ async fn remove<'a>(
         }
         match stored.remove(id).await {
             Ok(()) => {
-                cx.info(format!("removed {id}"));
+                cx.info(format!("removed the backup {}", stored.shown(id)));
                 left.retain(|left| left != id);
                 removed += 1;
             }

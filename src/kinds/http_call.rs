@@ -187,9 +187,9 @@ impl Kind for HttpCall {
         }
         let length = if answer.cut { "more than 1 MiB".to_owned() } else { text::size(answer.body.len() as u64) };
         let told = format!(
-            "{what}: {}, {length} of {} in {}",
+            "{what}: {}, {length}{} in {}",
             answer.status,
-            answer.kind.as_deref().unwrap_or("nothing named"),
+            answer.kind.as_deref().map_or_else(String::new, |kind| format!(" of {kind}")),
             text::duration(started.elapsed())
         );
         if !self.expect_status.has(answer.status.as_u16()) {

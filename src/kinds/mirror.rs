@@ -126,7 +126,7 @@ impl Kind for Mirror {
             _ => bail!("a mirror copies from bucket to bucket, or from repository to repository"),
         }
         let summary = format!(
-            "{} copied, {}, read back; {} were there",
+            "{} copied, {}, read back; {} there already",
             text::count(told.copied, "backup"),
             text::size(told.bytes),
             told.there

@@ -236,7 +236,7 @@ impl Cx {
             .buckets
             .get(name)
             .cloned()
-            .ok_or_else(|| anyhow::anyhow!("no bucket is named `{name}` in rusuban.toml"))
+            .ok_or_else(|| anyhow::anyhow!("rusuban.toml has no bucket `{name}`: write `[bucket.{name}]` there"))
     }
 
     /// The repository of that name, not opened yet.
@@ -244,11 +244,11 @@ impl Cx {
     /// # Errors
     /// When the settings have none; `check` has said so before.
     pub fn repository(&self, name: &str) -> anyhow::Result<Arc<Shelf>> {
-        self.services
-            .repositories
-            .get(name)
-            .cloned()
-            .ok_or_else(|| anyhow::anyhow!("no repository is named `{name}` in rusuban.toml"))
+        self.services.repositories.get(name).cloned().ok_or_else(|| {
+            anyhow::anyhow!(
+                "rusuban.toml has no repository `{name}`: write `[repository.{name}]` there, with a `password`"
+            )
+        })
     }
 }
 

@@ -19,7 +19,10 @@ use super::{
     pack::{Blob, BlobKind, header_length, read_header},
     snapshot::Snapshot,
 };
-use crate::tree::{Listener, cancelled_error};
+use crate::{
+    text,
+    tree::{Listener, cancelled_error},
+};
 
 /// Files that are named of each backup; the rest is counted.
 const NAMED: usize = 20;
@@ -110,7 +113,11 @@ impl Repository {
                 );
                 findings.notes.push(note);
             }
-            findings.notes.push(format!("{files} index objects, {} packs", named.len()));
+            findings.notes.push(format!(
+                "{}, {}",
+                text::count(files, "index object"),
+                text::count(named.len(), "pack")
+            ));
         }
         if !bad.is_empty() {
             self.name_touched(&index, &snapshots, &bad, &mut findings).await?;

@@ -27,7 +27,7 @@ use super::{
     objects::{Class, is_full},
     pack::{Blob, BlobKind, Building},
 };
-use crate::{bucket::Put, clock::Clock, tree::Listener};
+use crate::{bucket::Put, clock::Clock, text, tree::Listener};
 
 /// Packs that left the index, and when: they are removed later.
 const DOOMED: &str = "rusuban-doomed";
@@ -124,7 +124,8 @@ impl Repository {
         }
         let waiting = self.waiting(&found, &named, options, clock).await?;
         self.remove(&waiting.over, &mut found, &mut pruned).await?;
-        listener.info(&format!("{} packs are not needed, {} are packed anew", plan.drop.len(), plan.repack.len()));
+        let not_needed = text::count(plan.drop.len(), "pack");
+        listener.info(&format!("of no use: {not_needed}; to be packed anew: {}", plan.repack.len()));
         let mut made = Vec::new();
         if let Err(error) = self.repack(&plan, &mut made).await {
             if !is_full(&error) || plan.drop.is_empty() {

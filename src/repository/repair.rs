@@ -66,6 +66,14 @@ pub struct Repaired {
     pub backups: Vec<Mended>,
 }
 
+impl Repaired {
+    /// Whether there was nothing to do.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.indexed == 0 && self.damaged.is_empty() && self.unreadable.is_empty() && self.backups.is_empty()
+    }
+}
+
 /// A backup of which something is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mended {

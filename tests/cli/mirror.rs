@@ -80,9 +80,12 @@ fn a_repository_is_copied_once_with_its_own_generations() {
     }
     house.keep("more", 3);
     let told = house.fine(&["run", "repositories"]);
-    assert!(told.contains("3 backups copied") && told.contains("0 were there"), "only those that would stay: {told}");
+    assert!(
+        told.contains("3 backups copied") && told.contains("0 there already"),
+        "only those that would stay: {told}"
+    );
     let told = house.fine(&["run", "repositories"]);
-    assert!(told.contains("0 backups copied") && told.contains("3 were there"), "{told}");
+    assert!(told.contains("0 backups copied") && told.contains("3 there already"), "{told}");
     house.keep("files", 4);
     let told = house.fine(&["run", "repositories"]);
     assert!(told.contains("1 backup copied") && told.contains("2 kept, 1 removed"), "{told}");
@@ -129,7 +132,7 @@ fn plain_backups_are_copied_once_with_their_own_generations() {
         std::thread::sleep(std::time::Duration::from_millis(1100));
     }
     let told = house.fine(&["run", "buckets"]);
-    assert!(told.contains("2 backups copied") && told.contains("0 were there"), "{told}");
+    assert!(told.contains("2 backups copied") && told.contains("0 there already"), "{told}");
     house.keep("plain", 3);
     let told = house.fine(&["run", "buckets"]);
     assert!(told.contains("1 backup copied") && told.contains("2 kept, 1 removed"), "{told}");

@@ -168,6 +168,10 @@ fn exit_codes_are_those_of_the_help() {
         (&["backups", "works"], 4),
         (&["kinds", "nothing"], 4),
         (&["bucket", "test", "nothing"], 4),
+        (&["backups", "--bucket", "nothing"], 4),
+        (&["repository", "check", "nothing"], 4),
+        (&["recovery-kit", "nothing"], 4),
+        (&["restore", "works", "--at", "one fine day", "--to", "back"], 2),
         (&["cancel", "1"], 1),
     ] {
         let output = run(home.path(), arguments);

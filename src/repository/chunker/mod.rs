@@ -29,6 +29,15 @@ pub enum Rule {
     FastCdc,
 }
 
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rabin => "rabin",
+            Self::FastCdc => "fastcdc",
+        })
+    }
+}
+
 /// Where streams are cut. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cutter {
