@@ -203,25 +203,33 @@ impl Mirror {
             let (known, missing): (Vec<_>, Vec<_>) = backups
                 .into_iter()
                 .partition(|(_, snapshot)| of_job.iter().any(|(_, other)| snapshot.is_same_as(other)));
-            let kept = |(id, snapshot): &(Id, Snapshot)| Kept::of_snapshot(id, snapshot);
-            // Without a job there are no generations: all of them are wanted.
-            let worth = job.as_ref().map(|_| {
-                let there: Vec<Kept> = of_job.iter().map(|there| kept(there)).collect();
-                self.worth_copying(cx, &there, &missing.iter().map(kept).collect::<Vec<_>>())
-            });
-            let missing: Vec<_> = missing
-                .into_iter()
-                .filter(|(id, _)| worth.as_ref().is_none_or(|worth| worth.contains(&id.to_string())))
-                .collect();
             told.there += known.len();
-            let copying = from.copy_to(&to, missing, &setting, &cx.clock);
-            let copied = cx.step(name, copying).await.with_context(|| format!("copy {name}"))?;
-            told.copied += copied.backups.len();
-            told.bytes += copied.stored.stored;
-            told.failed += copied.damaged.len();
-            for (id, why) in &copied.damaged {
-                cx.warn(format!("backup {} of {name} is damaged and was not copied: {why}", id.short()));
-            }
+            let mut there: Vec<Kept> = of_job.iter().map(|(id, snapshot)| Kept::of_snapshot(id, snapshot)).collect();
+            let copying = async {
+                let mut left = missing;
+                loop {
+                    let kept: Vec<Kept> = left.iter().map(|(id, snapshot)| Kept::of_snapshot(id, snapshot)).collect();
+                    // Without a job there are no generations: all of them are wanted.
+                    let worth = job.as_ref().map(|_| self.worth_copying(cx, &there, &kept));
+                    let is_wanted = |id: &str| worth.as_ref().is_none_or(|worth| worth.contains(id));
+                    let (wanted, rest) = left.into_iter().partition(|(id, _)| is_wanted(&id.to_string()));
+                    let copied = from.copy_to(&to, wanted, &setting, &cx.clock).await?;
+                    told.copied += copied.backups.len();
+                    told.bytes += copied.stored.stored;
+                    told.failed += copied.damaged.len();
+                    for (id, why) in &copied.damaged {
+                        cx.warn(format!("backup {} of {name} is damaged and was not copied: {why}", id.short()));
+                    }
+                    if copied.damaged.is_empty() {
+                        return anyhow::Ok(());
+                    }
+                    // What they would have pushed out stays, and is wanted now.
+                    let is_there = |kept: &Kept| copied.backups.iter().any(|(id, _)| id.to_string() == kept.id);
+                    there.extend(kept.into_iter().filter(is_there));
+                    left = rest;
+                }
+            };
+            cx.step(name, copying).await.with_context(|| format!("copy {name}"))?;
             if let Some(job) = job {
                 let (now_there, _) = to.snapshots().await?;
                 let newest = now_there.iter().rev().find(|(_, snapshot)| snapshot.job().as_ref() == Some(&job));

@@ -125,6 +125,23 @@ fn one_damaged_backup_does_not_keep_the_others_from_being_copied() {
 }
 
 #[test]
+fn what_a_damaged_backup_would_push_out_is_copied_in_its_place() {
+    let house = House::new();
+    house.keep("files", 0);
+    house.keep("files", 1);
+    let packs = || sh(&format!("find '{}' -type f", house.path("data/backups/safe/data").display()));
+    let before = packs();
+    house.keep("files", 2);
+    for pack in packs().lines().filter(|pack| !before.contains(pack)) {
+        fs::remove_file(pack).unwrap();
+    }
+    let output = run(house.home.path(), &["run", "repositories"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(house.backups(&["--repository", "second"]).len(), 2, "two stay, as it says: {}", text(&output));
+    Restic::new(&house.path("outside/far"), "other").check().unwrap();
+}
+
+#[test]
 fn plain_backups_are_copied_once_with_their_own_generations() {
     let house = House::new();
     for number in 0..3 {
