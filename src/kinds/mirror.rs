@@ -79,6 +79,8 @@ struct Told {
     bytes: u64,
     /// Backups that could not be copied.
     failed: usize,
+    /// Jobs that the source has something of.
+    jobs: HashSet<JobName>,
     generations: Vec<String>,
 }
 
@@ -136,6 +138,9 @@ impl Kind for Mirror {
         }
         if told.copied + told.there == 0 {
             bail!("there is no backup to copy: {}", self.wanted());
+        }
+        for job in self.jobs.iter().filter(|job| !told.jobs.contains(*job)) {
+            cx.warn(format!("the source has no backup of {job}: nothing of it is copied"));
         }
         Ok([vec![summary], told.generations].concat().join("; "))
     }
@@ -196,6 +201,7 @@ impl Mirror {
             listener: Arc::clone(&listening) as Arc<dyn Listener>,
             cancelled: cx.cancelled.clone(),
         };
+        told.jobs = jobs.keys().flatten().cloned().collect();
         for (job, backups) in jobs {
             let name = job.as_ref().map_or("backups of other programs", JobName::as_str);
             listening.begin(name);
@@ -255,6 +261,9 @@ impl Mirror {
                 cx.warn(format!("a backup cannot be read: {damaged}"));
             }
             told.failed += listing.damaged.len();
+            if !listing.backups.is_empty() {
+                told.jobs.insert(job.clone());
+            }
             let there = plain::list(&to, &job).await?.backups;
             let (known, missing): (Vec<_>, Vec<_>) =
                 listing.backups.into_iter().partition(|backup| there.iter().any(|other| other.id == backup.id));

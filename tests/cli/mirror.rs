@@ -125,6 +125,21 @@ fn one_damaged_backup_does_not_keep_the_others_from_being_copied() {
 }
 
 #[test]
+fn a_job_of_which_the_source_has_nothing_is_named() {
+    let house = House::new();
+    house.keep("plain", 0);
+    house.keep("files", 0);
+    for (mirror, known) in [("buckets", "plain"), ("repositories", "files")] {
+        let path = house.path(&format!("jobs/{mirror}.toml"));
+        let job = fs::read_to_string(&path).unwrap().replace("jobs = [\"plain\"]\n", "");
+        fs::write(&path, format!("{job}jobs = [{known:?}, \"fotos\"]\n")).unwrap();
+        let told = house.fine(&["run", mirror]);
+        assert!(told.contains("1 backup copied") && told.contains("has no backup of fotos"), "{mirror}: {told}");
+        assert!(!told.contains(&format!("no backup of {known}")), "{mirror}: {told}");
+    }
+}
+
+#[test]
 fn what_a_damaged_backup_would_push_out_is_copied_in_its_place() {
     let house = House::new();
     house.keep("files", 0);
