@@ -55,7 +55,12 @@ pub(super) async fn pause(context: &mut Context<'_>, job: &str, paused: bool) ->
     let store = crate::store::Store::open(&crate::app::ledger(&config.settings.data), context.clock.clone()).await?;
     store.pause(&name, paused).await?;
     let state = if paused { "paused" } else { "resumed" };
-    writeln!(context.out, "{name} is {state}, which counts once a server runs")?;
+    let done = format!("{name} is {state}, which counts once a server runs");
+    if context.json {
+        writeln!(context.out, "{}", serde_json::json!({ "done": done }))?;
+    } else {
+        writeln!(context.out, "{done}")?;
+    }
     Ok(Exit::Fine)
 }
 

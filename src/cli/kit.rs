@@ -367,7 +367,7 @@ const STYLE: &str = "body{font:11pt/1.45 system-ui,sans-serif;max-width:48rem;ma
 h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:1.4rem 0 .3rem;border-bottom:1px solid #999}.when{color:#555;margin:.2rem 0}\
 th{text-align:left;font-weight:600;padding:.15rem 1.2rem .15rem 0;vertical-align:baseline;white-space:nowrap}\
 td,pre{font-family:ui-monospace,monospace;font-size:.95em;overflow-wrap:anywhere;white-space:pre-wrap}\
-pre{background:#f3f3f3;padding:.6rem .8rem;border-radius:4px}pre span{display:inline-block;padding-left:2em;text-indent:-2em}\
+pre{background:#f3f3f3;padding:.6rem .8rem;border-radius:4px}pre span{display:inline-block;padding-left:2em;text-indent:-2em;word-break:break-all}\
 table{border-spacing:0}article+article{break-before:page;margin-top:4rem}h2{break-after:avoid}section{break-inside:avoid}\
 @media print{article+article{margin-top:0}body{margin:0;max-width:none}pre{background:none;border:1px solid #999}}";
 

@@ -1,6 +1,7 @@
 //! What describes the program: kinds, schemas, completions, manual pages.
 use std::{fs, path::Path};
 
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 use serde_json::json;
 
@@ -53,8 +54,9 @@ pub(super) fn completions(context: &mut Context<'_>, shell: clap_complete::Shell
 
 /// The manual pages.
 pub(super) fn pages(context: &mut Context<'_>, folder: &Path) -> anyhow::Result<Exit> {
-    fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Cli::command(), folder)?;
+    let what = || format!("write the manual pages into {}", folder.display());
+    fs::create_dir_all(folder).with_context(what)?;
+    clap_mangen::generate_to(Cli::command(), folder).with_context(what)?;
     writeln!(context.out, "wrote the manual pages into {}", folder.display())?;
     Ok(Exit::Fine)
 }
