@@ -90,12 +90,13 @@ impl Repository {
         cancelled: &CancellationToken,
     ) -> anyhow::Result<Findings> {
         let mut findings = Findings::default();
+        // Before the index: what a backup needs that ends meanwhile may not be in it yet.
+        let (snapshots, damaged) = self.snapshots().await?;
         let (index, files) = self.index_as_far_as_whole(&mut findings).await?;
         let packs: HashMap<Id, u64> = self.objects().list(Class::Pack).await?.into_iter().collect();
         let mut bad = HashSet::new();
         let named = packs_of(&index);
         compare(&named, &packs, &mut findings, &mut bad);
-        let (snapshots, damaged) = self.snapshots().await?;
         let is_wanted = |id: &Id| look.snapshots.as_ref().is_none_or(|wanted| wanted.contains(id));
         findings.errors.extend(damaged.iter().filter(|damaged| is_wanted(&damaged.id)).map(ToString::to_string));
         let snapshots: Vec<_> = snapshots.into_iter().filter(|(id, _)| is_wanted(id)).collect();

@@ -118,6 +118,8 @@ impl Repository {
 
     async fn repair_locked(&self, options: &RepairOptions) -> anyhow::Result<Repaired> {
         let mut repaired = Repaired::default();
+        // Before the packs: a dry run locks nobody out, and a backup that ends meanwhile has lost nothing.
+        let snapshots = self.snapshots().await?;
         let inventory = self.inventory(options, &mut repaired).await?;
         let rescued = self.rescue(&inventory, options, &mut repaired).await?;
         let index = if options.dry_run {
@@ -126,7 +128,7 @@ impl Repository {
             self.index_anew(&inventory).await?;
             self.index().await?
         };
-        self.mend(&Arc::new(index), options, &mut repaired).await?;
+        self.mend(snapshots, &Arc::new(index), options, &mut repaired).await?;
         if !options.dry_run {
             for (class, id) in &inventory.unreadable {
                 self.objects().remove(*class, id).await?;
@@ -281,8 +283,13 @@ impl Repository {
     }
 
     /// Writes backups again without what is lost.
-    async fn mend(&self, index: &Arc<Index>, options: &RepairOptions, repaired: &mut Repaired) -> anyhow::Result<()> {
-        let (snapshots, damaged) = self.snapshots().await?;
+    async fn mend(
+        &self,
+        (snapshots, damaged): (Vec<(Id, Snapshot)>, Vec<Damaged>),
+        index: &Arc<Index>,
+        options: &RepairOptions,
+        repaired: &mut Repaired,
+    ) -> anyhow::Result<()> {
         for damaged in damaged {
             match self.objects().raw(Class::Snapshot, &damaged.id).await {
                 Ok(bytes) if Id::of(&bytes) == damaged.id => {

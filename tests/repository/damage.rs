@@ -2,14 +2,16 @@
 use std::{fs, path::Path, sync::Arc};
 
 use rusuban::{
-    repository::{Class, Findings, Look, Repository},
+    repository::{Cache, Class, Findings, Look, Options, Repository, Unlock},
     tree::Listener,
 };
 
 use super::{
+    repair::repair,
     restore::noise,
     support::{Place, SMALL},
 };
+use crate::support::{faulty::Faulty, trees::sh};
 
 pub(super) const ALL: Look = Look { snapshots: None, data: 1.0, part: 0 };
 
@@ -116,4 +118,39 @@ async fn a_share_reads_a_share_and_a_hundred_days_read_all() {
     }
     // The pack of trees is read each time.
     assert_eq!(read, packs + 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_ends_while_it_is_looked_for_damage_is_none() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    fs::write(original.join("file"), noise(3000, 1)).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    let (before, after) = (place.path("before"), place.path("after"));
+    sh(&format!("cp -a '{}' '{}'", place.path("repository").display(), before.display()));
+    fs::write(original.join("another"), noise(3000, 2)).unwrap();
+    place.back_up(&repository, &original).await.unwrap();
+    sh(&format!("mv '{}' '{}'", place.path("repository").display(), after.display()));
+    for (at, is_repair) in (3..20).flat_map(|at| [(at, false), (at, true)]) {
+        let now = place.path("repository");
+        sh(&format!("rm -rf '{0}'; cp -a '{1}' '{0}'", now.display(), before.display()));
+        let (arrives, unlock) = (after.clone(), Unlock::Key(Box::new(repository.objects().key().clone())));
+        let meanwhile = Faulty::new(Arc::clone(&place.bucket), move |number| {
+            if number == at {
+                sh(&format!("cp -an '{}/.' '{}'", arrives.display(), now.display()));
+            }
+            None
+        });
+        let options = Options { cache: Cache::default(), ..place.options() };
+        let opened = Repository::open(Arc::new(meanwhile), &unlock, options).await.unwrap();
+        if is_repair {
+            let would = repair(&place, &opened, true).await.unwrap();
+            assert!(would.backups.is_empty(), "operation {at}: {would:?}");
+        } else {
+            let found = check(&place, &opened, &ALL).await.unwrap();
+            assert!(found.is_whole(), "operation {at}: {found:?}");
+        }
+    }
 }
