@@ -92,8 +92,8 @@ pub struct Mended {
 struct Inventory {
     /// Index objects that can be read.
     files: Vec<(Id, IndexFile)>,
-    /// Index objects and snapshots that cannot.
-    unreadable: Vec<(Class, Id)>,
+    /// Index objects that cannot.
+    unreadable: Vec<Id>,
     /// Whole packs.
     good: HashMap<Id, Vec<Blob>>,
     /// Damaged packs, with what should be in them.
@@ -130,9 +130,6 @@ impl Repository {
         };
         self.mend(snapshots, &Arc::new(index), options, &mut repaired).await?;
         if !options.dry_run {
-            for (class, id) in &inventory.unreadable {
-                self.objects().remove(*class, id).await?;
-            }
             for id in &inventory.there {
                 self.objects().remove(Class::Pack, id).await?;
             }
@@ -152,7 +149,7 @@ impl Repository {
                 }
                 Err(error) if error.is::<Damaged>() || is_missing(&error) => {
                     repaired.unreadable.push(format!("{error:#}"));
-                    found.unreadable.push((Class::Index, id));
+                    found.unreadable.push(id);
                 }
                 Err(error) => return Err(error),
             }
@@ -272,11 +269,7 @@ impl Repository {
         if !packs.is_empty() {
             super::saver::write_index(self, packs).await?;
         }
-        for id in old {
-            self.objects().remove(Class::Index, id).await?;
-        }
-        let unreadable = inventory.unreadable.iter().filter(|(class, _)| *class == Class::Index);
-        for (_, id) in unreadable {
+        for id in old.into_iter().chain(&inventory.unreadable) {
             self.objects().remove(Class::Index, id).await?;
         }
         Ok(())
