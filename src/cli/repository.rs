@@ -92,7 +92,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::
         Command::Check { name, read_data } => {
             let share = read_data.as_deref().map_or(Ok(0.0), share)?;
             let repository = open(context, &config, &name).await?;
-            check(context, &repository, share).await
+            check(context, &repository, &name, share).await
         }
         Command::Stats { name } => {
             let repository = open(context, &config, &name).await?;
@@ -100,7 +100,15 @@ pub(super) async fn run(context: &mut Context<'_>, command: Command) -> anyhow::
         }
         Command::Keys { name, add, remove, own } => {
             let repository = open(context, &config, &name).await?;
-            keys(context, &config, &repository, add, remove, own).await
+            let exit = keys(context, &config, &repository, add, remove.clone(), own).await?;
+            if remove.is_some() && exit == Exit::Fine && open(context, &config, &name).await.is_err() {
+                writeln!(
+                    context.errors,
+                    "{} what rusuban.toml has for `{name}` opens it no more: name the password of a key that is left, and print the recovery kit again",
+                    paint::warning("mind:")
+                )?;
+            }
+            Ok(exit)
         }
         Command::Repair { name, dry_run } => {
             let repository = open(context, &config, &name).await?;
@@ -187,7 +195,7 @@ fn share(text: &str) -> anyhow::Result<f64> {
     }
 }
 
-async fn check(context: &mut Context<'_>, repository: &Repository, data: f64) -> anyhow::Result<Exit> {
+async fn check(context: &mut Context<'_>, repository: &Repository, name: &str, data: f64) -> anyhow::Result<Exit> {
     let watch = Watch::new(context, 0);
     // Another day looks at another part.
     let part = u64::from(context.clock.now().num_days_from_ce().unsigned_abs());
@@ -230,6 +238,10 @@ async fn check(context: &mut Context<'_>, repository: &Repository, data: f64) ->
     }
     let whole = found.snapshots - found.touched.len().min(found.snapshots);
     writeln!(context.errors, "{} {whole} of {backups} are whole; {read}", paint::bad("damaged:"))?;
+    writeln!(
+        context.errors,
+        "leave it as it is, and look for a second copy; `rusuban repository repair {name} --dry-run` says what can be rescued"
+    )?;
     Ok(Exit::Failed)
 }
 
@@ -358,11 +370,11 @@ async fn repair(context: &mut Context<'_>, repository: &Repository, dry_run: boo
     let word = if dry_run { "would be" } else { "were" };
     writeln!(
         context.out,
-        "{} read, {} damaged; {} {word} rescued of them, {} lost; {} {word} put into the index again; {} {word} written again",
+        "{} read, {} damaged: {} {word} rescued of it, {} {word} lost; put into the index again: {}; written again: {}",
         text::count(repaired.packs, "pack"),
         repaired.damaged.len(),
         text::count(repaired.rescued, "blob"),
-        repaired.lost,
+        text::count(repaired.lost, "blob"),
         text::count(repaired.indexed, "pack"),
         text::count(repaired.backups.len(), "backup"),
     )?;
@@ -371,6 +383,9 @@ async fn repair(context: &mut Context<'_>, repository: &Repository, dry_run: boo
             context.out,
             "nothing was changed; without --dry-run, damaged packs are removed once what is whole of them is stored"
         )?;
+    }
+    if !dry_run && !repaired.backups.is_empty() {
+        writeln!(context.out, "run the jobs now: what is lost here and still on their disks is stored again")?;
     }
     Ok(Exit::Fine)
 }

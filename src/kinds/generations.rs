@@ -160,7 +160,10 @@ pub(super) async fn thin_repository(
         .map(|(id, snapshot)| Kept::of_snapshot(id, snapshot))
         .collect();
     let place = format!("{job} in {}", repository.objects().bucket().describe());
-    let unreadable: Vec<String> = damaged.iter().map(|damaged| damaged.id.to_string()).collect();
+    let unreadable = damaged.iter().map(|damaged| damaged.id.to_string());
+    // A repair wrote those again under another name.
+    let repaired = snapshots.iter().filter_map(|(_, snapshot)| Some(snapshot.original?.to_string()));
+    let unreadable: Vec<String> = unreadable.chain(repaired).collect();
     thin(cx, &place, (&kept, &unreadable), &newest.to_string(), rule, repository).await
 }
 
@@ -187,7 +190,7 @@ async fn thin(
     stored: &dyn Stored,
 ) -> String {
     let memory = format!("generations in {place}");
-    tell_gone(cx, &memory, place, kept, unreadable).await;
+    tell_gone(cx, &memory, place, (kept, unreadable), stored).await;
     let mut left: Vec<&str> = kept.iter().map(|kept| kept.id.as_str()).collect();
     let told = remove(cx, kept, newest, rule, stored, &mut left).await;
     if let Err(error) = cx.record.remember(&memory, serde_json::json!(left)).await {
@@ -197,7 +200,7 @@ async fn thin(
 }
 
 /// Says so when backups that were left here the last time are gone: somebody else removed them, or this is another disk.
-async fn tell_gone(cx: &Cx, memory: &str, place: &str, kept: &[Kept], unreadable: &[String]) {
+async fn tell_gone(cx: &Cx, memory: &str, place: &str, (kept, unreadable): (&[Kept], &[String]), stored: &dyn Stored) {
     let before = cx.record.fact(memory).await.ok().flatten();
     let before: Vec<String> = before.and_then(|before| serde_json::from_value(before).ok()).unwrap_or_default();
     let is_there =
@@ -205,8 +208,12 @@ async fn tell_gone(cx: &Cx, memory: &str, place: &str, kept: &[Kept], unreadable
     let gone: Vec<&str> = before.iter().map(String::as_str).filter(|id| !is_there(id)).collect();
     let all = if gone.len() == before.len() { ": all that were there" } else { "" };
     if let (Some(oldest), Some(newest)) = (gone.first(), gone.last()) {
+        let (are, names) = match gone.len() {
+            1 => ("is", stored.shown(oldest)),
+            _ => ("are", format!("{} … {}", stored.shown(oldest), stored.shown(newest))),
+        };
         cx.warn(format!(
-            "{} of {place}, which the last run left there, are gone{all} ({oldest} … {newest}). Somebody else removed them, \
+            "{} of {place}, which the last run left there, {are} gone{all} ({names}). Somebody else removed what is gone, \
              or this is another disk or bucket than it was",
             text::count(gone.len(), "backup"),
         ));

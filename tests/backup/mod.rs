@@ -195,17 +195,14 @@ async fn backups_that_somebody_else_removed_are_missed() {
         house.run(keys).await.unwrap();
         house.cx.clock.step(TimeDelta::days(1));
     }
-    assert!(!house.kept.text().contains("are gone"), "what we removed ourselves is no surprise: {}", house.kept.text());
+    assert!(!house.kept.text().contains(" gone"), "what we removed ourselves is no surprise: {}", house.kept.text());
     let backups = house.backups().await;
     house.bucket.delete(&backups[0].key()).await.unwrap();
     // One that cannot be read is there all the same, and told by itself.
     house.bucket.put(&backups[1].key(), "{".into(), Put::Replace).await.unwrap();
     house.run(keys).await.unwrap();
     let text = house.kept.text();
-    assert!(
-        text.contains("1 backup of job in") && text.contains(&format!("({} … {})", backups[0].id, backups[0].id)),
-        "{text}"
-    );
+    assert!(text.contains("1 backup of job in") && text.contains(&format!(" is gone ({})", backups[0].id)), "{text}");
     assert!(text.contains("cannot be read and is left alone") && !text.contains("all that were there"), "{text}");
     house.cx.clock.step(TimeDelta::days(1));
     for backup in house.backups().await {
@@ -213,7 +210,7 @@ async fn backups_that_somebody_else_removed_are_missed() {
     }
     house.bucket.delete(&backups[1].key()).await.unwrap();
     house.run(keys).await.unwrap();
-    assert!(house.kept.text().contains("are gone: all that were there"), "{}", house.kept.text());
+    assert!(house.kept.text().contains(" gone: all that were there"), "{}", house.kept.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

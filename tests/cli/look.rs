@@ -237,3 +237,27 @@ fn a_place_that_cannot_be_looked_into_hides_no_other() {
     let output = run(home, &["restore", "files", "--to", home.join("again").to_str().unwrap()]);
     assert!(text(&output).contains("the password opens none of the repository's keys"), "{}", text(&output));
 }
+
+#[test]
+fn a_repaired_backup_is_not_told_as_gone() {
+    let house = House::new();
+    let home = house.home.path();
+    let job = format!(
+        "kind = \"backup\"\nrepository = \"safe\"\nkeep = {{ last = 3 }}\n[[source]]\npath = {:?}\n",
+        house.kept
+    );
+    fs::write(home.join("jobs/files.toml"), job).unwrap();
+    sh(&format!("head -c 300000 /dev/urandom > '{}'", house.kept.join("a").display()));
+    house.back_up();
+    let packs = home.join("data/backups/safe/data");
+    let largest = format!("find '{}' -type f -printf '%s %p\\n' | sort -n | tail -1 | cut -d' ' -f2-", packs.display());
+    sh(&format!("p=$({largest}); chmod u+w \"$p\"; printf X | dd of=\"$p\" bs=1 seek=500 conv=notrunc status=none"));
+    let found = run(home, &["repository", "check", "safe", "--read-data"]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(text(&found).contains("rusuban repository repair safe --dry-run"), "{}", text(&found));
+    let told = house.fine(&["repository", "repair", "safe"]);
+    assert!(told.contains("written again: 1 backup") && told.contains("run the jobs now"), "{told}");
+    let told = house.fine(&["run", "files"]);
+    assert!(!told.contains("gone"), "{told}");
+    assert!(house.fine(&["repository", "repair", "safe", "--dry-run"]).contains("nothing to repair"));
+}
