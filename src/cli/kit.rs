@@ -280,7 +280,7 @@ fn with_restic(
 }
 
 /// A word for the shell.
-fn shell(text: &str) -> String {
+pub(super) fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 

@@ -1,5 +1,6 @@
 //! `rusuban ls`, `find` and `diff`: what backups hold, which of them have something, what changed between two.
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use serde_json::json;
 use super::{
     Context, Exit,
     backups::{self, Which},
+    kit::shell,
     paint, snapshots,
 };
 use crate::{
@@ -320,6 +322,10 @@ fn show(
             last = Some(&one.path);
         }
         let (Some(newest), Some(oldest)) = (one.backups.first(), one.backups.last()) else { continue };
+        let jobs = |one: &Found| {
+            let jobs: BTreeSet<String> = one.backups.iter().map(|at| job(&backups[*at])).collect();
+            jobs.into_iter().collect::<Vec<_>>().join(", ")
+        };
         let named = |at: &usize| format!("{} ({})", names[*at].short(), text::moment(backups[*at].time.to_utc(), zone));
         let span = if newest == oldest { named(newest) } else { format!("{} … {}", named(newest), named(oldest)) };
         let size = if one.node.kind == NodeKind::File { text::size(one.node.size) } else { String::new() };
@@ -329,16 +335,16 @@ fn show(
             rights(&one.node),
             text::moment(time(one.node.mtime), zone),
             text::count(one.backups.len(), "backup"),
-            job(&backups[*newest]),
+            jobs(one),
         )?;
     }
     if let Some((one, newest)) = found.first().and_then(|one| Some((one, *one.backups.first()?))) {
         let (job, id) = (job(&backups[newest]), names[newest].short());
         writeln!(
             context.out,
-            "bring one back with `rusuban restore {job} --at {id} --only '{}' --to DIR`, or write it out with `rusuban dump {job} --at {id} '{}'`",
-            one.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-            text::path(&one.path),
+            "bring one back with `rusuban restore {job} --at {id} --only {} --to DIR`, or write it out with `rusuban dump {job} --at {id} {}`",
+            shell(&globset::escape(&one.path.file_name().unwrap_or_default().to_string_lossy())),
+            shell(&text::path(&one.path)),
         )?;
     }
     Ok(())

@@ -122,7 +122,7 @@ impl Repository {
         if options.dry_run {
             return Ok(pruned);
         }
-        let waiting = self.waiting(&found, &named, options, clock).await?;
+        let waiting = self.waiting(&found, (&named, &named), options, clock).await?;
         self.remove(&waiting.over, &mut found, &mut pruned).await?;
         let not_needed = text::count(plan.drop.len(), "pack");
         listener.info(&format!("of no use: {not_needed}; to be packed anew: {}", plan.repack.len()));
@@ -142,8 +142,8 @@ impl Repository {
             ));
         }
         self.write_indexes(&files, &plan, &made).await?;
-        let named = self.index().await?.packs().into_iter().collect();
-        let Waiting { over, still } = self.waiting(&found, &named, options, clock).await?;
+        let left = self.index().await?.packs().into_iter().collect();
+        let Waiting { over, still } = self.waiting(&found, (&named, &left), options, clock).await?;
         pruned.waiting = still.packs.len();
         let sealed = self.objects().key().seal(&serde_json::to_vec(&still)?)?;
         self.remove(&over, &mut found, &mut pruned).await?;
@@ -177,7 +177,7 @@ impl Repository {
     async fn make_room(&self, options: &PruneOptions, clock: &Clock) -> anyhow::Result<()> {
         let is_alone = self.objects().list(Class::Lock).await?.is_empty();
         let Survey { found, named, .. } = self.survey().await?;
-        let over = self.waiting(&found, &named, options, clock).await?.over;
+        let over = self.waiting(&found, (&named, &named), options, clock).await?.over;
         match over.first() {
             Some((id, _)) if is_alone && !options.dry_run => self.objects().remove(Class::Pack, id).await,
             _ => bail!("make some room there first: a prune frees more, but has to write a little before it does"),
@@ -316,18 +316,19 @@ impl Repository {
         Ok(())
     }
 
-    /// Packs that no index names: those that have waited long enough, and those that wait still or begin to.
+    /// Packs that no index names: those that have waited long enough, and those that wait still or begin to. What the index
+    /// named until now begins to wait, even if it had waited before: it was used again meanwhile.
     async fn waiting(
         &self,
         found: &HashMap<Id, u64>,
-        named: &HashSet<Id>,
+        (named_before, named): (&HashSet<Id>, &HashSet<Id>),
         options: &PruneOptions,
         clock: &Clock,
     ) -> anyhow::Result<Waiting> {
         let (before, now) = (self.doomed().await?, clock.now());
         let mut waiting = Waiting::default();
         for (id, size) in found.iter().filter(|(id, _)| !named.contains(*id)) {
-            let since = before.packs.get(id).copied().unwrap_or(now);
+            let since = before.packs.get(id).copied().filter(|_| !named_before.contains(id)).unwrap_or(now);
             if now - since >= options.grace {
                 waiting.over.push((*id, *size));
             } else {

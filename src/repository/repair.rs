@@ -321,11 +321,17 @@ impl Repository {
         }
         drop(mending);
         end(saver, failed, &stopped).await?;
+        let (now_there, _) = self.snapshots().await?;
         for (old, snapshot, tree, Lost { paths: lost, count }) in mended {
             let new = match tree {
                 Some(tree) if !options.dry_run => {
-                    let new = self.put_snapshot(&partial(old, &snapshot, tree, &lost, count)).await?;
-                    Some(new)
+                    let new = partial(old, &snapshot, tree, &lost, count);
+                    // A repair that was killed may have stored it.
+                    let stored = now_there.iter().find(|(_, known)| *known == new).map(|(id, _)| *id);
+                    Some(match stored {
+                        Some(id) => id,
+                        None => self.put_snapshot(&new).await?,
+                    })
                 }
                 _ => None,
             };
