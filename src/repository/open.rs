@@ -58,7 +58,7 @@ pub struct Absent(pub String);
 /// What opens a repository.
 #[derive(Clone)]
 pub enum Unlock {
-    /// A person's password: it takes a moment and 64 MiB or more.
+    /// A person's password: it takes a moment and 32 MiB or more.
     Password(Vec<u8>),
     /// The repository's own key, as `rusuban repository keys` prints it.
     Key(Box<Key>),

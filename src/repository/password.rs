@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::crypto::Key;
 
-/// What a new key file asks of who tries passwords: 2^16 × 8 × 128 bytes are 64 MiB of memory, about a fifth of a second.
-const LOG_N: u8 = 16;
+/// What a new key file asks of who tries passwords: 2^15 × 8 × 128 bytes are 32 MiB of memory, twice over: about a fifth of a
+/// second. restic's own ask for as much memory.
+const LOG_N: u8 = 15;
 /// More memory than this is never spent on a key file, whoever wrote it, and no more than four rounds over all of it.
 const MOST_MEMORY: u64 = 1 << 30;
 const MOST_WORK: u64 = 4 * MOST_MEMORY;
@@ -33,14 +34,14 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Seals `key` with a password. It takes a moment and 64 MiB.
+    /// Seals `key` with a password. It takes a moment and 32 MiB.
     ///
     /// # Errors
     /// When the operating system has no random numbers.
     pub fn seal(key: &Key, password: &[u8], host: &str, now: DateTime<Utc>) -> anyhow::Result<Self> {
         let mut salt = [0; 64];
         getrandom::fill(&mut salt)?;
-        let (n, r, p) = (1 << LOG_N, 8, 1);
+        let (n, r, p) = (1 << LOG_N, 8, 2);
         let sealed = stretch(password, &salt, n, r, p)?.seal(&key.to_json())?;
         Ok(Self {
             created: now,

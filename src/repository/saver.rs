@@ -119,8 +119,8 @@ impl Saver {
     /// Takes blobs that `index` does not have. `stopped` is set when the bucket fails, and may be set to stop it.
     #[must_use]
     pub fn start(repository: &Repository, index: Arc<Index>, stopped: CancellationToken) -> Self {
-        // One is being filled while others are on their way, and one more waits for its turn.
-        let packs = repository.options().connections + 2;
+        // One is being filled while others are on their way.
+        let packs = repository.options().connections + 1;
         let (arrived, memory) = bounded(packs);
         for _ in 0..packs {
             // Memory that is not touched costs nothing; memory that grows is copied.
