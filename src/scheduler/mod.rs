@@ -24,7 +24,7 @@ use crate::{
 
 pub mod plan;
 
-use plan::{Question, What};
+use plan::{Plan, Question, What};
 
 /// A cursor further ahead of the clock than this is a clock's that was wrong: the schedule is anchored anew, since waiting
 /// until the clock gets there may take years. The ledger still lets no slot run twice.
@@ -64,6 +64,22 @@ struct Entry {
     /// It was paused since then, and is no longer; the next plan settles what went by.
     was_paused: Option<DateTime<Utc>>,
     next: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    /// What the planner is asked; nothing, for a job without slots.
+    fn question(&self) -> Option<Question<'_>> {
+        let policies = &self.job.policies;
+        Some(Question {
+            job: &self.job.name,
+            schedule: self.job.schedule.as_ref()?,
+            jitter: policies.jitter.0,
+            missed: policies.missed,
+            window: policies.missed_window.0,
+            cursor: self.cursor,
+            paused_since: self.was_paused,
+        })
+    }
 }
 
 /// What a reload changed.
@@ -331,29 +347,29 @@ impl Scheduler {
     fn plan_due(&self, now: DateTime<Utc>) -> Vec<(Arc<Job>, Settlement)> {
         let mut entries = self.lock();
         let entries = &mut *entries;
-        let mut settlements = Vec::new();
-        while settlements.len() < TOGETHER
+        let (mut settlements, mut due) = (Vec::new(), Vec::new());
+        while due.len() < TOGETHER
             && let Some(Reverse((at, _))) = entries.agenda.peek()
             && *at <= now
             && let Some(Reverse((_, name))) = entries.agenda.pop()
         {
             let Some(entry) = entries.jobs.get_mut(&name) else { continue };
-            let (Some(schedule), None) = (&entry.job.schedule, entry.paused) else { continue };
+            if entry.paused.is_some() {
+                continue;
+            }
             if let Some(left) = entry.left.take_if(|left| *left <= now) {
                 entry.cursor = entry.cursor.max(left);
-                let (job, slots, cursor) = (name.clone(), Vec::new(), entry.cursor);
+                let (job, slots, cursor) = (name, Vec::new(), entry.cursor);
                 settlements.push((Arc::clone(&entry.job), Settlement { job, slots, cursor }));
             }
-            let question = Question {
-                job: &name,
-                schedule,
-                jitter: entry.job.policies.jitter.0,
-                missed: entry.job.policies.missed,
-                window: entry.job.policies.missed_window.0,
-                cursor: entry.cursor,
-                paused_since: entry.was_paused,
-            };
-            let plan = plan::plan(&question, now);
+            due.push(Arc::clone(&entry.job));
+        }
+        let question = |job: &'_ Arc<Job>| entries.jobs.get(&job.name).and_then(Entry::question);
+        let questions: Vec<Question<'_>> = due.iter().filter_map(question).collect();
+        let plans: Vec<(JobName, Plan)> =
+            questions.iter().map(|question| question.job.clone()).zip(plan::all(&questions, now)).collect();
+        for (name, plan) in plans {
+            let Some(entry) = entries.jobs.get_mut(&name) else { continue };
             entry.next = plan.next;
             if let Some(next) = plan.next {
                 entries.agenda.push(Reverse((next, name.clone())));

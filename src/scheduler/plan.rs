@@ -72,6 +72,26 @@ pub enum What {
     Missed(Missed),
 }
 
+/// So many questions are worth a thread of their own.
+const OF_A_THREAD: usize = 64;
+
+/// Answers many questions, in their order, on all cores when they are worth it.
+#[must_use]
+pub fn all(questions: &[Question<'_>], now: DateTime<Utc>) -> Vec<Plan> {
+    let answer = |questions: &[Question<'_>]| questions.iter().map(|question| plan(question, now)).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (questions.len() / OF_A_THREAD).clamp(1, cores);
+    if threads == 1 {
+        return answer(questions);
+    }
+    std::thread::scope(|scope| {
+        let parts = questions.chunks(questions.len().div_ceil(threads));
+        let asked: Vec<_> = parts.map(|part| (part, scope.spawn(move || -> Vec<Plan> { answer(part) }))).collect();
+        // A thread that dies has met what its caller will meet again.
+        asked.into_iter().flat_map(|(part, answered)| answered.join().unwrap_or_else(|_| answer(part))).collect()
+    })
+}
+
 /// Settles all slots that have come by `now`.
 #[must_use]
 pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
