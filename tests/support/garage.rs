@@ -2,10 +2,13 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU16, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,7 +36,42 @@ pub(crate) struct Garage {
 impl Garage {
     /// Starts one of one's own, to stop it.
     pub(crate) fn start() -> Self {
-        (0..5).find_map(|_| start()).expect("start Garage: it ended five times before it answered")
+        static STARTED: AtomicU16 = AtomicU16::new(0);
+        let folder = tempfile::tempdir().unwrap().keep();
+        let (own, started) = (own_address(), STARTED.fetch_add(1, SeqCst));
+        let [s3, rpc, admin] = [0, 1, 2].map(|n| SocketAddrV4::new(own, 3900 + 3 * started + n));
+        let (rpc_secret, place) = ("ab".repeat(32), folder.display());
+        let configuration = format!(
+            r#"
+            metadata_dir = "{place}/meta"
+            data_dir = "{place}/data"
+            db_engine = "sqlite"
+            replication_factor = 1
+            rpc_bind_addr = "{rpc}"
+            rpc_public_addr = "{rpc}"
+            rpc_secret = "{rpc_secret}"
+            [s3_api]
+            s3_region = "{REGION}"
+            api_bind_addr = "{s3}"
+            [admin]
+            api_bind_addr = "{admin}"
+            "#
+        );
+        std::fs::write(folder.join("garage.toml"), configuration).unwrap();
+        let mut command = Command::new(program());
+        command.arg("-c").arg(folder.join("garage.toml")).args(["server", "--single-node", "--default-bucket"]);
+        command.env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY);
+        command.env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY);
+        command.env("GARAGE_DEFAULT_BUCKET", BUCKET);
+        let mut process = Kept::start(&folder, &mut command);
+        let begun = Instant::now();
+        while !healthy(admin) {
+            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(!process.has_ended(), "Garage ended before it answered: {}", log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "Garage does not answer after a minute: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { endpoint: format!("http://{s3}"), _process: Mutex::new(process) }
     }
 
     /// The key and its secret.
@@ -71,10 +109,10 @@ pub(crate) fn patience(tries: u32) -> Patience {
     Patience { clock: Clock::system(), tries, first_wait: Duration::from_millis(5) }
 }
 
-/// Ports that are free now.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+/// A loopback address that is this process's alone, so that no two tests that run at once hold each other's server
+/// for their own: a port that was free a moment ago may be anybody's now.
+fn own_address() -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() | std::process::id())
 }
 
 /// A process that ends, and its folder with it, when this is dropped or when we die in any way.
@@ -119,47 +157,8 @@ fn program() -> PathBuf {
     program
 }
 
-fn start() -> Option<Garage> {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let [s3, rpc, admin] = free_ports();
-    let (rpc_secret, place) = ("ab".repeat(32), folder.display());
-    let configuration = format!(
-        r#"
-        metadata_dir = "{place}/meta"
-        data_dir = "{place}/data"
-        db_engine = "sqlite"
-        replication_factor = 1
-        rpc_bind_addr = "127.0.0.1:{rpc}"
-        rpc_public_addr = "127.0.0.1:{rpc}"
-        rpc_secret = "{rpc_secret}"
-        [s3_api]
-        s3_region = "{REGION}"
-        api_bind_addr = "127.0.0.1:{s3}"
-        [admin]
-        api_bind_addr = "127.0.0.1:{admin}"
-        "#
-    );
-    std::fs::write(folder.join("garage.toml"), configuration).unwrap();
-    let mut command = Command::new(program());
-    command.arg("-c").arg(folder.join("garage.toml")).args(["server", "--single-node", "--default-bucket"]);
-    command.env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY);
-    command.env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY);
-    command.env("GARAGE_DEFAULT_BUCKET", BUCKET);
-    let mut process = Kept::start(&folder, &mut command);
-    let begun = Instant::now();
-    while !healthy(admin) {
-        // Another process may have taken one of the ports.
-        if process.has_ended() {
-            return None;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "Garage does not answer after a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Some(Garage { endpoint: format!("http://127.0.0.1:{s3}"), _process: Mutex::new(process) })
-}
-
-fn healthy(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+fn healthy(admin: SocketAddrV4) -> bool {
+    let Ok(mut stream) = TcpStream::connect(admin) else { return false };
     let mut answer = String::new();
     let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: garage\r\nConnection: close\r\n\r\n");
     asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
