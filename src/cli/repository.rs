@@ -196,17 +196,10 @@ fn share(text: &str) -> anyhow::Result<f64> {
 }
 
 async fn check(context: &mut Context<'_>, repository: &Repository, name: &str, data: f64) -> anyhow::Result<Exit> {
-    let watch = Watch::new(context, 0);
     // Another day looks at another part.
     let part = u64::from(context.clock.now().num_days_from_ce().unsigned_abs());
     let look = Look { snapshots: None, data, part };
-    let listener = Arc::clone(&watch.listener) as Arc<dyn Listener>;
-    let found = repository.check(&look, &listener, &watch.cancelled).await;
-    watch.end();
-    if watch.cancelled.is_cancelled() {
-        return Ok(Exit::Interrupted);
-    }
-    let found = found?;
+    let Some(found) = snapshots::look_through(context, repository, &look).await? else { return Ok(Exit::Interrupted) };
     if context.json {
         let touched: Vec<_> = found
             .touched

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Config,
     model::JobName,
-    repository::{Absent, Id, Look, Repository, Snapshot, SourceFacts, Wish, settings::Shelf},
+    repository::{Absent, Findings, Id, Look, Repository, Snapshot, SourceFacts, Wish, settings::Shelf},
     text,
     tree::Listener,
 };
@@ -242,6 +242,19 @@ pub(super) async fn restore(
     Ok(exit)
 }
 
+/// Looks for damage, and shows how far it has come; nothing when it was interrupted.
+pub(super) async fn look_through(
+    context: &Context<'_>,
+    repository: &Repository,
+    look: &Look,
+) -> anyhow::Result<Option<Findings>> {
+    let watch = Watch::new(context, 0);
+    let listener = Arc::clone(&watch.listener) as Arc<dyn Listener>;
+    let found = repository.check(look, &listener, &watch.cancelled).await;
+    watch.end();
+    if watch.cancelled.is_cancelled() { Ok(None) } else { found.map(Some) }
+}
+
 /// Reads all of a snapshot again.
 pub(super) async fn verify(
     context: &mut Context<'_>,
@@ -253,16 +266,9 @@ pub(super) async fn verify(
     let Some((id, snapshot)) = find(context, config, &repository, which).await? else {
         return context.missing(&format!("there is no such backup of `{}` in {}", which.job, shelf.name()));
     };
-    let watch = Watch::new(context, 0);
     let began = Instant::now();
     let look = Look { snapshots: Some(vec![id]), data: 1.0, part: 0 };
-    let listener = Arc::clone(&watch.listener) as Arc<dyn Listener>;
-    let found = repository.check(&look, &listener, &watch.cancelled).await;
-    watch.end();
-    if watch.cancelled.is_cancelled() {
-        return Ok(Exit::Interrupted);
-    }
-    let found = found?;
+    let Some(found) = look_through(context, &repository, &look).await? else { return Ok(Exit::Interrupted) };
     if context.json {
         let files: Vec<_> = found.touched.iter().flat_map(|touched| &touched.files).collect();
         let told = json!({

@@ -131,11 +131,7 @@ impl Repository {
         let names = self.objects().list(Class::Index).await?;
         for (id, _) in &names {
             match self.index_file(id).await {
-                Ok(file) => {
-                    for pack in file.packs {
-                        index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob));
-                    }
-                }
+                Ok(file) => index.add_all(&file.packs),
                 Err(error) if error.is::<super::Damaged>() || is_missing(&error) => {
                     findings.errors.push(format!("{error:#}"));
                 }

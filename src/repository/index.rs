@@ -134,6 +134,11 @@ impl Index {
         }
     }
 
+    /// Adds packs as an index object names them.
+    pub fn add_all(&mut self, packs: &[IndexedPack]) {
+        packs.iter().for_each(|pack| self.add(pack.id, pack.blobs.iter().map(IndexedBlob::blob)));
+    }
+
     /// Sorts what was added; the same pack told twice counts once.
     pub fn settle(&mut self) {
         // The same pack may stand in two index objects: its first number stands for all.

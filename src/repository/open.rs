@@ -250,9 +250,7 @@ impl Repository {
         let mut files =
             stream::iter(names).map(|id| async move { self.index_file(&id).await }).buffer_unordered(AT_ONCE);
         while let Some(file) = files.try_next().await? {
-            for pack in file.packs {
-                index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob));
-            }
+            index.add_all(&file.packs);
         }
         let settled = tokio::task::spawn_blocking(move || {
             index.settle();

@@ -156,7 +156,7 @@ impl Repository {
         let files = self.index_files().await?;
         let mut index = Index::default();
         for (_, file) in &files {
-            file.packs.iter().for_each(|pack| index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob)));
+            index.add_all(&file.packs);
         }
         index.settle();
         let found: HashMap<Id, u64> = self.objects().list(Class::Pack).await?.into_iter().collect();

@@ -144,7 +144,7 @@ impl Repository {
         for (id, _) in self.objects().list(Class::Index).await? {
             match self.index_file(&id).await {
                 Ok(file) => {
-                    file.packs.iter().for_each(|pack| index.add(pack.id, pack.blobs.iter().map(IndexedBlob::blob)));
+                    index.add_all(&file.packs);
                     found.files.push((id, file));
                 }
                 Err(error) if error.is::<Damaged>() || is_missing(&error) => {
@@ -308,11 +308,11 @@ impl Repository {
         };
         let mut mended = Vec::new();
         let mut failed = Ok(());
-        for (id, snapshot) in snapshots {
+        for (id, snapshot) in &snapshots {
             let mut lost = Lost::default();
             match mending.tree(snapshot.tree, &mut lost).await {
                 Ok(_) if lost.count == 0 => {}
-                Ok(tree) => mended.push((id, snapshot, tree, lost)),
+                Ok(tree) => mended.push((*id, snapshot, tree, lost)),
                 Err(error) => {
                     failed = Err(error);
                     break;
@@ -321,13 +321,12 @@ impl Repository {
         }
         drop(mending);
         end(saver, failed, &stopped).await?;
-        let (now_there, _) = self.snapshots().await?;
         for (old, snapshot, tree, Lost { paths: lost, count }) in mended {
             let new = match tree {
                 Some(tree) if !options.dry_run => {
-                    let new = partial(old, &snapshot, tree, &lost, count);
+                    let new = partial(old, snapshot, tree, &lost, count);
                     // A repair that was killed may have stored it.
-                    let stored = now_there.iter().find(|(_, known)| *known == new).map(|(id, _)| *id);
+                    let stored = snapshots.iter().find(|(_, known)| *known == new).map(|(id, _)| *id);
                     Some(match stored {
                         Some(id) => id,
                         None => self.put_snapshot(&new).await?,

@@ -141,10 +141,8 @@ impl Backup {
             if !adopted.is_empty() {
                 let packs = adopted.len();
                 setting.listener.info(&format!("{packs} packs that an interrupted backup had stored are used again"));
-                super::saver::write_index(repository, adopted.clone()).await?;
-                for pack in adopted {
-                    index.add(pack.id, pack.blobs.iter().map(super::IndexedBlob::blob));
-                }
+                index.add_all(&adopted);
+                super::saver::write_index(repository, adopted).await?;
                 index.settle();
             }
         }
