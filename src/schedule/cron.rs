@@ -7,7 +7,7 @@
 use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use croner::{
-    Cron,
+    Cron, Direction,
     errors::CronError,
     parser::{CronParser, Seconds, Year},
 };
@@ -19,9 +19,40 @@ use super::Wrong;
 pub(super) struct Lines {
     pub(super) cron: Cron,
     pub(super) zone: Tz,
-    /// With fixed times: the days, as noon in UTC, and the times of a day, in order.
-    pub(super) fixed: Option<(Cron, Vec<NaiveTime>)>,
+    /// With fixed times: the days, and the times of a day, in order.
+    pub(super) fixed: Option<(OnDays, Vec<NaiveTime>)>,
     pub(super) has_seconds: bool,
+}
+
+/// The days of a line with fixed times.
+#[derive(Clone)]
+pub(super) enum OnDays {
+    /// Each, which needs no search.
+    Each,
+    /// Those that have such a noon in UTC.
+    Some(Box<Cron>),
+}
+
+impl OnDays {
+    pub(super) fn has(&self, day: NaiveDate) -> bool {
+        match self {
+            Self::Each => true,
+            Self::Some(noons) => noons.is_time_matching(&noon(day)).unwrap_or(false),
+        }
+    }
+
+    /// From this one on.
+    fn from(&self, first: NaiveDate) -> impl Iterator<Item = NaiveDate> + '_ {
+        let (each, some) = match self {
+            Self::Each => (Some(first.iter_days()), None),
+            Self::Some(noons) => (None, Some(noons.iter_from(noon(first), Direction::Forward))),
+        };
+        each.into_iter().flatten().chain(some.into_iter().flatten().map(|noon| noon.date_naive()))
+    }
+}
+
+fn noon(day: NaiveDate) -> DateTime<Utc> {
+    day.and_hms_opt(12, 0, 0).unwrap_or_default().and_utc()
 }
 
 /// A line that has no match within so many years has none.
@@ -44,9 +75,12 @@ impl Lines {
         let fixed = if time_fields.iter().any(|field| field.contains('*') || field.contains('?')) {
             None
         } else {
-            let days = parser
-                .parse(&format!("0 12 {}", day_fields.join(" ")))
-                .map_err(|error| explain(&parser, &fields, &error))?;
+            let days = if day_fields.iter().all(|field| *field == "*") {
+                OnDays::Each
+            } else {
+                let noons = parser.parse(&format!("0 12 {}", day_fields.join(" ")));
+                OnDays::Some(Box::new(noons.map_err(|error| explain(&parser, &fields, &error))?))
+            };
             Some((days, times(&cron)))
         };
         let lines = Self { cron, zone, fixed, has_seconds };
@@ -69,10 +103,8 @@ impl Lines {
             Some((days, times)) => {
                 // A day before: a time in a gap at midnight belongs to the day that was skipped.
                 let first = after.with_timezone(&self.zone).date_naive().checked_sub_days(Days::new(2))?;
-                let noon = first.and_hms_opt(11, 0, 0)?.and_utc();
                 let mut best: Option<DateTime<Utc>> = None;
-                for noon in days.iter_after(noon) {
-                    let day = noon.date_naive();
+                for day in days.from(first) {
                     if best.is_some_and(|best| day > best.with_timezone(&self.zone).date_naive()) {
                         break;
                     }

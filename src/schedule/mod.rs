@@ -111,9 +111,12 @@ impl Schedule {
         }
     }
 
-    /// The slots after `after`, in order.
-    pub fn slots_after(&self, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
-        std::iter::successors(self.next_after(after), |slot| self.next_after(*slot))
+    /// The slots after `after`, in order, each looked for when it is asked for.
+    pub fn slots_after(&self, mut after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
+        std::iter::from_fn(move || {
+            after = self.next_after(after)?;
+            Some(after)
+        })
     }
 
     /// The schedule as a person would say it.

@@ -76,7 +76,7 @@ fn moved(lines: &Lines, from: DateTime<Utc>) -> Vec<Warning> {
     let zone = lines.zone;
     let mut found = Vec::new();
     for day in days_of_changes(zone, from) {
-        if !days.is_time_matching(&day.and_hms_opt(12, 0, 0).unwrap_or_default().and_utc()).unwrap_or(false) {
+        if !days.has(day) {
             continue;
         }
         for time in times {

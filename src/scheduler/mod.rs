@@ -275,33 +275,32 @@ impl Scheduler {
         )
     }
 
-    /// Settles all that is due, and starts what is settled. While some is written, the next is planned.
+    /// Settles all that is due, and starts what is settled. While some is written, what was written before is started and
+    /// the next is planned, so that the ledger never waits for us.
     async fn look(&self) -> anyhow::Result<()> {
         let now = self.clock.now();
         self.leave_wrong_clock(now).await?;
-        let mut planned = self.plan_due(now);
-        while !planned.is_empty() {
-            let (settled, next) = tokio::join!(self.settle(planned), async { self.plan_due(now) });
-            if let Err(error) = settled {
-                self.look_again(next.iter().map(|(job, _)| job));
-                return Err(error);
-            }
+        let (mut planned, mut to_start) = (self.plan_due(now), Vec::new());
+        while !planned.is_empty() || !to_start.is_empty() {
+            let (settled, next) = tokio::join!(self.settle(planned), async {
+                to_start.into_iter().for_each(|(job, run)| self.runner.start(job, run));
+                self.plan_due(now)
+            });
+            to_start = settled.inspect_err(|_| self.look_again(next.iter().map(|(job, _)| job)))?;
             planned = next;
         }
         Ok(())
     }
 
-    /// Writes what became of slots, and then starts what is to run.
-    async fn settle(&self, planned: Vec<(Arc<Job>, Settlement)>) -> anyhow::Result<()> {
+    /// Writes what became of slots. Returns what is to be run.
+    async fn settle(&self, planned: Vec<(Arc<Job>, Settlement)>) -> anyhow::Result<Vec<(Arc<Job>, Run)>> {
+        if planned.is_empty() {
+            return Ok(Vec::new());
+        }
         let (jobs, settlements): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
         let cursors: Vec<_> = settlements.iter().map(|settlement| settlement.cursor).collect();
-        let runs = match self.store.settle(settlements).await {
-            Ok(runs) => runs,
-            Err(error) => {
-                self.look_again(jobs.iter());
-                return Err(error);
-            }
-        };
+        let settled = self.store.settle(settlements).await;
+        let runs = settled.inspect_err(|_| self.look_again(jobs.iter()))?;
         let mut entries = self.lock();
         for (job, cursor) in jobs.iter().zip(cursors) {
             if let Some(entry) = entries.jobs.get_mut(&job.name) {
@@ -311,12 +310,11 @@ impl Scheduler {
         }
         // Its file may have changed or gone while this was written; the run is in the ledger, so it is run.
         let planned: HashMap<_, _> = jobs.into_iter().map(|job| (job.name.clone(), job)).collect();
-        for run in runs {
-            if let Some(job) = entries.jobs.get(&run.job).map(|entry| &entry.job).or_else(|| planned.get(&run.job)) {
-                self.runner.start(Arc::clone(job), run);
-            }
-        }
-        Ok(())
+        let to_start = runs.into_iter().filter_map(|run| {
+            let job = entries.jobs.get(&run.job).map(|entry| &entry.job).or_else(|| planned.get(&run.job))?;
+            Some((Arc::clone(job), run))
+        });
+        Ok(to_start.collect())
     }
 
     /// Nothing was written of these jobs.

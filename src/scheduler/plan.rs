@@ -105,7 +105,7 @@ pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
     let mut next = None;
     let mut slots = question.schedule.slots_after(question.cursor).peekable();
     while let Some(due) = slots.next() {
-        let start = start(question, due, slots.peek().copied());
+        let start = start(question, due, || slots.peek().copied());
         if start > now {
             next = Some((start, due));
             break;
@@ -125,7 +125,8 @@ pub fn plan(question: &Question<'_>, now: DateTime<Utc>) -> Plan {
     // The newest ones that nobody was away for; each starts before the one behind it is due.
     let mut following = next.map(|(_, due)| due);
     let in_time = |due: &&DateTime<Utc>| {
-        let late = now - start(question, **due, following.replace(**due));
+        let following = following.replace(**due);
+        let late = now - start(question, **due, || following);
         late <= ON_TIME && question.paused_since.is_none_or(|since| **due < since)
     };
     let late = recent.iter().rev().take_while(in_time).count();
@@ -168,7 +169,11 @@ fn reason(question: &Question<'_>, due: DateTime<Utc>, now: DateTime<Utc>) -> Mi
 }
 
 /// When a slot starts: put off by its jitter, but never beyond the slot after it, so that slots keep their order.
-fn start(question: &Question<'_>, due: DateTime<Utc>, following: Option<DateTime<Utc>>) -> DateTime<Utc> {
+fn start(
+    question: &Question<'_>,
+    due: DateTime<Utc>,
+    following: impl FnOnce() -> Option<DateTime<Utc>>,
+) -> DateTime<Utc> {
     let jitter = u64::try_from(question.jitter.as_millis()).unwrap_or(u64::MAX);
     if jitter == 0 {
         return due;
@@ -182,7 +187,7 @@ fn start(question: &Question<'_>, due: DateTime<Utc>, following: Option<DateTime
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let drawn = (drawn ^ (drawn >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11;
     let put_off = TimeDelta::milliseconds(i64::try_from(drawn % (jitter + 1)).unwrap_or(0));
-    following.map_or(due + put_off, |following| (due + put_off).min(following))
+    following().map_or(due + put_off, |following| (due + put_off).min(following))
 }
 
 #[cfg(test)]
