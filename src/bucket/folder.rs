@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -20,7 +20,7 @@ use super::{Body, Bucket, BucketError, Object, Put, Result, Upload};
 /// Files that are being written begin with this and are no objects.
 const UNFINISHED: &str = ".rusuban-part-";
 /// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// A folder whose files are the objects.
 #[derive(Clone, Debug)]
@@ -309,13 +309,10 @@ impl Bucket for Folder {
         let (send, receive) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             loop {
-                let mut chunk = BytesMut::zeroed(CHUNK);
-                let read = match file.read(&mut chunk) {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                let read = match file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
                     Ok(0) => return,
-                    Ok(count) => {
-                        chunk.truncate(count);
-                        Ok(chunk.freeze())
-                    }
+                    Ok(_) => Ok(Bytes::from(chunk)),
                     Err(error) => Err(explain(&error, &opened)),
                 };
                 let failed = read.is_err();

@@ -176,8 +176,8 @@ impl Upload for LimitedUpload {
         if let Some(pace) = &self.pace {
             pace.go(part.len()).await;
         }
-        // A part waits for a place among several, each of which may be slow and be tried again.
-        within(time_to_send(self.silence, part.len()) * 8, self.inner.part(part)).await
+        // It may wait until one of several parts has been sent, each of which may be slow and be tried again.
+        within(time_to_send(self.silence, PART.max(part.len())) * 8, self.inner.part(part)).await
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {

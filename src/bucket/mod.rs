@@ -133,8 +133,8 @@ pub trait Upload: Send {
     /// What the server calls it, for [`Bucket::abort_upload`]; written down as a debt before the first part.
     fn id(&self) -> String;
 
-    /// Sends the next bytes. Implementations may send several parts at once and answer before they have arrived;
-    /// memory is bounded by a few parts. Each part but the last has [`PART`] bytes.
+    /// Sends the next bytes, as many as one likes. Implementations may gather them into parts of their own, send several at
+    /// once and answer before they have arrived; memory is bounded by a few times [`PART`].
     async fn part(&mut self, part: Bytes) -> Result<()>;
 
     /// Waits for all parts and makes the object visible.
@@ -144,7 +144,7 @@ pub trait Upload: Send {
     async fn abort(self: Box<Self>) -> Result<()>;
 }
 
-/// Bytes of each part of an upload but the last: 10,000 of them, S3's limit, make 156 GiB; see `upload` for larger objects.
+/// Bytes of a part of an upload to a server: 10,000 of them, S3's limit, make 156 GiB; see `s3::upload` for larger objects.
 pub const PART: usize = 16 << 20;
 
 /// The bytes of `range`, as far as they are there.

@@ -1,19 +1,20 @@
 //! From an object to a source's bytes, in bounded memory: fetch, hash, decrypt, decompress, hash, and only then believe it.
 use std::{
     io::{self, BufReader, Read},
+    ops::Range,
     sync::Arc,
 };
 
 use anyhow::{Context, anyhow, bail, ensure};
 use bytes::{Buf, Bytes};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt as _};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     age::{Decryptor, Identity},
-    encode::{Hashing, hex},
+    encode::{Hashed, Hashing, STRETCH, hex},
     manifest::{Fingerprint, Source},
 };
 use crate::{
@@ -57,17 +58,59 @@ pub(super) async fn compare(
     hand_on(bucket, key, wanted, reading, |_| true).await
 }
 
+/// As [`compare`], several stretches of the object at once.
+pub(super) async fn compare_stretches(
+    bucket: &Arc<dyn Bucket>,
+    key: &str,
+    wanted: &Hashed,
+    reading: &Reading,
+) -> anyhow::Result<()> {
+    let Hashed { whole, on_the_way } = wanted;
+    if on_the_way.is_empty() {
+        return compare(bucket, key, whole, reading).await;
+    }
+    let found = bucket.head(key).await.with_context(|| format!("look at {key}"))?.size;
+    ensure!(found == whole.bytes, "{key} has {found} bytes instead of {}", whole.bytes);
+    let begins = (0..whole.bytes).step_by(STRETCH);
+    let stretch = async |(index, begin): (usize, u64)| {
+        let range = begin..whole.bytes.min(begin + STRETCH as u64);
+        let before = index.checked_sub(1).map_or_else(Sha256::new, |before| on_the_way[before].clone());
+        let after = on_the_way.get(index).map_or_else(|| whole.sha256.clone(), |hash| hex(&hash.clone().finalize()));
+        let found = hash(bucket, key, Some(range.clone()), range.end - begin, before, reading, |_| true).await?;
+        ensure!(found.1 == after, "{key} is not what was stored: bytes {begin} to {} differ", range.end);
+        Ok(())
+    };
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(STRETCHES_AT_ONCE);
+    futures_util::stream::iter(begins.enumerate()).map(stretch).buffer_unordered(at_once).try_collect().await
+}
+
+/// Hashing is not worth more threads, and each holds a few MiB.
+const STRETCHES_AT_ONCE: usize = 4;
+
 /// As [`compare`], while `each` takes the pieces, unless it wants no more. They are not to be believed before this returns.
 pub(super) async fn hand_on(
     bucket: &Arc<dyn Bucket>,
     key: &str,
     wanted: &Fingerprint,
     reading: &Reading,
-    mut each: impl FnMut(Bytes) -> bool + Send + 'static,
+    each: impl FnMut(Bytes) -> bool + Send + 'static,
 ) -> anyhow::Result<()> {
+    let (bytes, sha256) = hash(bucket, key, None, wanted.bytes, Sha256::new(), reading, each).await?;
+    same(&Fingerprint { bytes, sha256 }, wanted).with_context(|| format!("{key} is not what was stored"))
+}
+
+/// Hashes an object, or `size` bytes of it, on from `hash`.
+async fn hash(
+    bucket: &Arc<dyn Bucket>,
+    key: &str,
+    range: Option<Range<u64>>,
+    size: u64,
+    mut hash: Sha256,
+    reading: &Reading,
+    mut each: impl FnMut(Bytes) -> bool + Send + 'static,
+) -> anyhow::Result<(u64, String)> {
     let (sender, mut chunks) = mpsc::channel::<Bytes>(4);
     let hashing = tokio::task::spawn_blocking(move || {
-        let mut hash = Sha256::new();
         let mut bytes = 0;
         while let Some(chunk) = chunks.blocking_recv() {
             hash.update(&chunk);
@@ -76,12 +119,12 @@ pub(super) async fn hand_on(
                 break;
             }
         }
-        Fingerprint { bytes, sha256: hex(&hash.finalize()) }
+        (bytes, hex(&hash.finalize()))
     });
-    let fetched = fetch(bucket, key, wanted.bytes, reading, sender).await;
+    let fetched = fetch(bucket, key, range, size, reading, sender).await;
     let found = hashing.await.context("read back")?;
     fetched?;
-    same(&found, wanted).with_context(|| format!("{key} is not what was stored"))
+    Ok(found)
 }
 
 /// Lets `consume` read a source's bytes. What it made may be believed only when this returns `Ok`: then all was read,
@@ -109,7 +152,7 @@ pub(super) async fn decode<T: Send + 'static>(
         same(&plain, &wanted.plain).context("what is in the object is not what was backed up")?;
         Ok(made)
     });
-    let fetched = fetch(bucket, &source.key, source.stored.bytes, reading, sender).await;
+    let fetched = fetch(bucket, &source.key, None, source.stored.bytes, reading, sender).await;
     let decoded: anyhow::Result<T> = decoding.await.context("decode")?;
     // A fetch that failed is the reason of a stream that ended early; a reader that gave up is the reason of a fetch that was stopped.
     match fetched {
@@ -154,6 +197,7 @@ impl From<Fetch> for anyhow::Error {
 async fn fetch(
     bucket: &Arc<dyn Bucket>,
     key: &str,
+    range: Option<Range<u64>>,
     size: u64,
     reading: &Reading,
     chunks: mpsc::Sender<Bytes>,
@@ -161,7 +205,7 @@ async fn fetch(
     let failed = |error: anyhow::Error| Fetch::Failed(error.context(format!("read {key}")));
     let copying = async {
         let mut done = 0;
-        let mut body = bucket.get(key, None).await.map_err(|error| failed(error.into()))?;
+        let mut body = bucket.get(key, range).await.map_err(|error| failed(error.into()))?;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| failed(error.into()))?;
             done += chunk.len() as u64;

@@ -1,4 +1,5 @@
-//! From a source's bytes to an object's parts, in one thread and bounded memory: hash, compress, encrypt, hash, cut.
+//! From a source's bytes to an object's, in bounded memory: hash, compress, encrypt, hash, cut. Hashing has threads of its
+//! own: it takes as long as reading and would hold up the threads that compress.
 use std::{
     io::{self, BufWriter, IntoInnerError, Write},
     sync::mpsc::{SyncSender, sync_channel},
@@ -47,9 +48,20 @@ impl Default for Options {
 /// What became of a stream.
 pub(super) struct Encoded<T> {
     pub(super) plain: Fingerprint,
-    pub(super) stored: Fingerprint,
+    pub(super) stored: Hashed,
     pub(super) made: T,
 }
+
+/// A stream's fingerprint, and its hash at the end of every [`STRETCH`] on the way: with these its stretches can be hashed
+/// side by side and still be told as one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hashed {
+    pub(super) whole: Fingerprint,
+    pub(super) on_the_way: Vec<Sha256>,
+}
+
+/// Bytes between two of the hashes on the way.
+pub(super) const STRETCH: usize = 16 << 20;
 
 /// Lets `produce` write a source's bytes and sends the object's bytes, in pieces of [`SENT`] but the last.
 pub(super) fn encode<T>(
@@ -58,7 +70,7 @@ pub(super) fn encode<T>(
     cancelled: CancellationToken,
     produce: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
 ) -> anyhow::Result<Encoded<T>> {
-    let stored = Hashing::new(Pieces { pieces, piece: Vec::new(), cancelled: cancelled.clone() });
+    let stored = Pieces { pieces, piece: Vec::new(), hashing: Aside::new(), cancelled: cancelled.clone() };
     let sealed = if options.recipients.is_empty() {
         Sealed::Open(stored)
     } else {
@@ -71,16 +83,14 @@ pub(super) fn encode<T>(
         compressed.set_parameter(CParameter::JobSize(PIECE_PER_THREAD))?;
     }
     // Headers of small files are gathered: each call of the compressor has its price.
-    let mut plain = BufWriter::with_capacity(PIECE, HashingAside::new(Cancellable { inner: compressed, cancelled }));
+    let mut plain = BufWriter::with_capacity(PIECE, Plain { compressed, hashing: Aside::new(), cancelled });
     let made = produce(&mut plain)?;
-    let (compressed, plain) = plain.into_inner().map_err(IntoInnerError::into_error)?.end()?;
-    let stored = match compressed.inner.finish()? {
+    let Plain { compressed, hashing, .. } = plain.into_inner().map_err(IntoInnerError::into_error)?;
+    let stored = match compressed.finish()? {
         Sealed::Open(stored) => stored,
         Sealed::Age(encryptor) => encryptor.finish()?,
     };
-    let (pieces, stored) = stored.end();
-    pieces.finish()?;
-    Ok(Encoded { plain, stored, made })
+    Ok(Encoded { plain: hashing.end()?.whole, stored: stored.finish()?, made })
 }
 
 /// Bytes counted and hashed on their way.
@@ -125,42 +135,44 @@ impl<R: io::Read> io::Read for Hashing<R> {
     }
 }
 
-/// The same in a thread of its own: hashing takes as long as reading and would hold up the threads that compress.
-struct HashingAside<W> {
-    inner: W,
-    pieces: SyncSender<Vec<u8>>,
-    hashing: JoinHandle<Fingerprint>,
+/// Hashes in a thread of its own.
+struct Aside {
+    pieces: SyncSender<Bytes>,
+    hashing: JoinHandle<Hashed>,
 }
 
-impl<W> HashingAside<W> {
-    fn new(inner: W) -> Self {
-        let (pieces, coming) = sync_channel::<Vec<u8>>(4);
+impl Aside {
+    fn new() -> Self {
+        let (pieces, coming) = sync_channel::<Bytes>(4);
         // Ends when the sender is dropped, which every path does.
         let hashing = std::thread::spawn(move || {
-            let mut hashing = Hashing::new(());
-            coming.iter().for_each(|piece| hashing.add(&piece));
-            hashing.end().1
+            let (mut hashing, mut on_the_way) = (Hashing::new(()), Vec::new());
+            for mut piece in coming {
+                while !piece.is_empty() {
+                    let stretch = STRETCH as u64;
+                    let left = usize::try_from(stretch - hashing.bytes % stretch).unwrap_or(STRETCH);
+                    hashing.add(&piece.split_to(left.min(piece.len())));
+                    if hashing.bytes % stretch == 0 {
+                        on_the_way.push(hashing.hash.clone());
+                    }
+                }
+            }
+            Hashed { whole: hashing.end().1, on_the_way }
         });
-        Self { inner, pieces, hashing }
+        Self { pieces, hashing }
     }
 
-    fn end(self) -> io::Result<(W, Fingerprint)> {
+    fn add(&self, piece: Bytes) -> io::Result<()> {
+        self.pieces.send(piece).map_err(|_| Self::died())
+    }
+
+    fn end(self) -> io::Result<Hashed> {
         drop(self.pieces);
-        let fingerprint = self.hashing.join().map_err(|_| io::Error::other("the thread that hashes died"))?;
-        Ok((self.inner, fingerprint))
-    }
-}
-
-impl<W: Write> Write for HashingAside<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        let sent = self.pieces.send(bytes[..count].to_vec());
-        sent.map_err(|_| io::Error::other("the thread that hashes died"))?;
-        Ok(count)
+        self.hashing.join().map_err(|_| Self::died())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+    fn died() -> io::Error {
+        io::Error::other("the thread that hashes died")
     }
 }
 
@@ -174,22 +186,25 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Ends soon after it was asked to.
-struct Cancellable<W> {
-    inner: W,
+/// A source's bytes on their way to the compressor; ends soon after it was asked to.
+struct Plain<W: Write> {
+    compressed: zstd::Encoder<'static, W>,
+    hashing: Aside,
     cancelled: CancellationToken,
 }
 
-impl<W: Write> Write for Cancellable<W> {
+impl<W: Write> Write for Plain<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.cancelled.is_cancelled() {
             return Err(cancelled_error());
         }
-        self.inner.write(bytes)
+        let count = self.compressed.write(bytes)?;
+        self.hashing.add(Bytes::copy_from_slice(&bytes[..count]))?;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        self.compressed.flush()
     }
 }
 
@@ -214,25 +229,29 @@ impl<W: Write> Write for Sealed<W> {
     }
 }
 
-/// Hands the stream to the upload, which may be slower, in pieces much smaller than a part: whole parts would wait at
-/// three places at once.
+/// Hands the stream to the upload, which may be slower.
 struct Pieces {
     pieces: mpsc::Sender<Bytes>,
     piece: Vec<u8>,
+    hashing: Aside,
     cancelled: CancellationToken,
 }
 
 impl Pieces {
     fn send(&mut self) -> io::Result<()> {
         let piece = Bytes::from(std::mem::take(&mut self.piece));
+        self.hashing.add(piece.clone())?;
         // The other side hangs up when it was cancelled or the bucket refused: it has the reason.
         self.pieces.blocking_send(piece).map_err(|_| {
             if self.cancelled.is_cancelled() { cancelled_error() } else { io::Error::other("the upload was given up") }
         })
     }
 
-    fn finish(mut self) -> io::Result<()> {
-        if self.piece.is_empty() { Ok(()) } else { self.send() }
+    fn finish(mut self) -> io::Result<Hashed> {
+        if !self.piece.is_empty() {
+            self.send()?;
+        }
+        self.hashing.end()
     }
 }
 

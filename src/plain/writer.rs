@@ -10,12 +10,12 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    decode::{Reading, compare, hand_on, small},
-    encode::{Encoded, Options, encode},
+    decode::{Reading, compare, compare_stretches, hand_on, small},
+    encode::{Encoded, Hashed, Options, encode},
     manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind, folder, id_of, is_plain_name},
 };
 use crate::{
-    bucket::{Bucket, BucketError, PART, Put, Upload},
+    bucket::{Bucket, BucketError, Put, Upload},
     clock::Clock,
     model::{DebtId, JobName},
     tree::{Listener, Notes, Tree, TreeReport},
@@ -50,6 +50,8 @@ pub struct Writer {
     watcher: Arc<dyn Watcher>,
     cancelled: CancellationToken,
     sources: Vec<Source>,
+    /// Objects that have been stored and not been read back.
+    unread: Vec<(String, Hashed)>,
     warnings: Vec<String>,
     /// Keys that may hold something of ours.
     put: Vec<String>,
@@ -106,8 +108,8 @@ impl Writer {
                 Some(_) => id = format!("{first}-{number}"),
             }
         }
-        let (sources, warnings, put) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, warnings, put })
+        let (sources, unread, warnings, put) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, unread, warnings, put })
     }
 
     /// Copies a backup from another bucket, as it is: its objects are compared with its manifest on their way and where
@@ -118,8 +120,10 @@ impl Writer {
     /// try; there is no manifest.
     pub async fn copy(from: &Arc<dyn Bucket>, manifest: &Manifest, setting: Setting) -> anyhow::Result<()> {
         let Setting { bucket, job, at, options, spool, watcher, cancelled } = setting;
-        let (id, warnings, sources, put) = (manifest.id.clone(), Vec::new(), Vec::new(), Vec::new());
-        let mut writer = Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, warnings, put };
+        let (id, sources, unread) = (manifest.id.clone(), Vec::new(), Vec::new());
+        let (warnings, put) = (Vec::new(), Vec::new());
+        let mut writer =
+            Self { bucket, job, id, at, options, spool, watcher, cancelled, sources, unread, warnings, put };
         let reading = Reading { cancelled: writer.cancelled.clone(), ..Reading::default() };
         for source in &manifest.sources {
             let (key, wanted) = (&source.key, &source.stored);
@@ -169,7 +173,7 @@ impl Writer {
             path,
             key,
             encrypted: self.encrypts(),
-            stored,
+            stored: stored.whole,
             plain,
             entries,
             rows,
@@ -209,7 +213,7 @@ impl Writer {
             })
             .await?;
         let Single { kind, path, rows, file, .. } = facts;
-        let encrypted = self.encrypts();
+        let (encrypted, stored) = (self.encrypts(), stored.whole);
         self.add(Source { name: name.to_owned(), kind, path, key, encrypted, stored, plain, entries: 1, rows, file });
         Ok(())
     }
@@ -267,8 +271,8 @@ impl Writer {
     async fn read_back_and_put_manifest(&mut self, host: String, clock: &Clock) -> anyhow::Result<Manifest> {
         ensure!(!self.sources.is_empty(), "there is nothing in this backup");
         let reading = Reading { cancelled: self.cancelled.clone(), ..Reading::default() };
-        for source in &self.sources {
-            compare(&self.bucket, &source.key, &source.stored, &reading).await.context("read back what was stored")?;
+        for (key, wanted) in std::mem::take(&mut self.unread) {
+            compare_stretches(&self.bucket, &key, &wanted, &reading).await.context("read back what was stored")?;
         }
         let manifest = Manifest {
             format: FORMAT,
@@ -338,7 +342,9 @@ impl Writer {
     ) -> anyhow::Result<Encoded<T>> {
         let (options, token) = (self.options.clone(), self.cancelled.clone());
         let encoding = |sender| tokio::task::spawn_blocking(move || encode(&options, sender, token, produce));
-        self.put_pieces(key, encoding).await
+        let encoded = self.put_pieces(key.clone(), encoding).await?;
+        self.unread.push((key, encoded.stored.clone()));
+        Ok(encoded)
     }
 
     /// Sends the pieces that a task makes as the object `key`.
@@ -379,25 +385,10 @@ impl Writer {
         Ok(made)
     }
 
-    /// Gathers pieces into parts of [`PART`] bytes.
     async fn send(&self, upload: &mut dyn Upload, mut pieces: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
         let sending = async {
-            let mut part = Vec::new();
-            while let Some(mut piece) = pieces.recv().await {
-                while !piece.is_empty() {
-                    let count = piece.len().min(PART - part.len());
-                    // The second piece: it will be a whole part, most likely. One piece alone takes its own size.
-                    if !part.is_empty() {
-                        part.reserve_exact(PART - part.len());
-                    }
-                    part.extend_from_slice(&piece.split_to(count));
-                    if part.len() == PART {
-                        upload.part(std::mem::take(&mut part).into()).await?;
-                    }
-                }
-            }
-            if !part.is_empty() {
-                upload.part(part.into()).await?;
+            while let Some(piece) = pieces.recv().await {
+                upload.part(piece).await?;
             }
             anyhow::Ok(())
         };

@@ -3,6 +3,6 @@ mod ceph;
 mod faults;
 mod folder;
 mod probe;
-mod promises;
+pub(crate) mod promises;
 mod s3;
 mod suites;

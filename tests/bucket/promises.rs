@@ -31,6 +31,7 @@ macro_rules! for_each_promise {
             folders_are_those_directly_below
             odd_keys_come_back_as_they_were
             uploads_of_any_size_are_read_back
+            an_upload_takes_pieces_of_any_size
             an_upload_is_seen_whole_or_not_at_all
             an_abandoned_upload_is_ended_by_its_name
             an_upload_begun_again_leaves_the_older_object_alone
@@ -280,6 +281,19 @@ pub(crate) async fn uploads_of_any_size_are_read_back(world: World) {
         assert_same(&read(bucket, &key).await.unwrap(), &bytes, &key);
         assert_eq!(bucket.head(&key).await.unwrap().size, length as u64);
     }
+}
+
+pub(crate) async fn an_upload_takes_pieces_of_any_size(world: World) {
+    let bucket = &*world.bucket;
+    let bytes = noise(12, 2 * PART + PART / 2);
+    let mut upload = bucket.upload("pieces").await.unwrap();
+    let (mut rest, mut length) = (bytes.clone(), 1);
+    while !rest.is_empty() {
+        upload.part(rest.split_to(rest.len().min(length))).await.unwrap();
+        length = length * 7 % (PART + 1000);
+    }
+    upload.finish().await.unwrap();
+    assert_same(&read(bucket, "pieces").await.unwrap(), &bytes, "pieces");
 }
 
 pub(crate) async fn an_upload_is_seen_whole_or_not_at_all(world: World) {

@@ -180,6 +180,9 @@ impl Contents {
             }
             ("POST", false, ["uploadId"]) => {
                 let parts = self.uploads.remove(&words["uploadId"]).unwrap();
+                let sizes: Vec<_> = parts.values().map(Vec::len).collect();
+                let (last, others) = sizes.split_last().unwrap();
+                assert!(others.iter().all(|size| *size == others[0] && size >= last), "some servers want equal parts");
                 self.put(nature, key, parts.into_values().collect::<Vec<_>>().concat(), None);
                 xml("<CompleteMultipartUploadResult><ETag>\"whole\"</ETag></CompleteMultipartUploadResult>")
             }

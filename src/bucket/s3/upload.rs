@@ -94,16 +94,23 @@ impl Upload for S3Upload {
         self.id.clone()
     }
 
-    async fn part(&mut self, part: Bytes) -> Result<()> {
+    async fn part(&mut self, mut part: Bytes) -> Result<()> {
         self.bytes += part.len() as u64;
-        let wanted = part_size(self.begun + 1);
-        if self.gathered.is_empty() && part.len() >= wanted {
-            return self.send(part).await;
-        }
-        self.gathered.extend_from_slice(&part);
-        if self.gathered.len() >= wanted {
-            let part = self.gathered.split().freeze();
-            self.send(part).await?;
+        while !part.is_empty() {
+            let wanted = part_size(self.begun + 1);
+            if self.gathered.is_empty() && part.len() >= wanted {
+                self.send(part.split_to(wanted)).await?;
+                continue;
+            }
+            // What comes second will be followed by more, most likely; a small object takes its own size.
+            if !self.gathered.is_empty() {
+                self.gathered.reserve(wanted - self.gathered.len());
+            }
+            self.gathered.extend_from_slice(&part.split_to(part.len().min(wanted - self.gathered.len())));
+            if self.gathered.len() == wanted {
+                let whole = self.gathered.split().freeze();
+                self.send(whole).await?;
+            }
         }
         Ok(())
     }
