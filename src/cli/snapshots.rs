@@ -146,10 +146,12 @@ pub(super) async fn restore(
     arguments: Restore,
 ) -> anyhow::Result<Exit> {
     let repository = shelf.open().await?;
-    let Some((id, snapshot)) = find(context, config, &repository, &arguments.which).await? else {
+    let (found, index) = tokio::join!(find(context, config, &repository, &arguments.which), repository.index());
+    let Some((id, snapshot)) = found? else {
         let what = format!("there is no such backup of `{}` in {}", arguments.which.job, shelf.name());
         return context.missing(&format!("{what}; `rusuban backups` lists what is there"));
     };
+    let index = Arc::new(index?);
     let all = sources(&repository, &snapshot).await?;
     let names: Vec<String> = all.iter().map(|source| source.name.clone()).collect();
     let wanted: Vec<SourceFacts> =
@@ -159,7 +161,6 @@ pub(super) async fn restore(
         return context.missing(&format!("this backup has no source `{asked}`; its sources are {}", names.join(", ")));
     }
     let only = patterns(&arguments.only)?;
-    let index = Arc::new(repository.index().await?);
     let mut nodes = Vec::new();
     for source in &wanted {
         let node = repository.at(&index, &snapshot, Path::new(&source.path)).await?;

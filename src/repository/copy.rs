@@ -157,9 +157,18 @@ impl Repository {
     /// When it is not.
     pub(super) async fn put_snapshot(&self, snapshot: &Snapshot) -> anyhow::Result<Id> {
         let id = self.objects().save(Class::Snapshot, serde_json::to_vec(snapshot)?).await?;
-        let found = Snapshot::load(self.objects(), &id).await.context("read back the snapshot")?;
-        ensure!(found == *snapshot, "the snapshot is stored, but it is not what was sent");
+        self.prove_snapshot(&id, snapshot).await?;
         Ok(id)
+    }
+
+    /// Reads a snapshot back.
+    ///
+    /// # Errors
+    /// When it is not what was sent.
+    pub(super) async fn prove_snapshot(&self, id: &Id, sent: &Snapshot) -> anyhow::Result<()> {
+        let found = Snapshot::load(self.objects(), id).await.context("read back the snapshot")?;
+        ensure!(found == *sent, "the snapshot is stored, but it is not what was sent");
+        Ok(())
     }
 }
 

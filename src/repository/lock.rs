@@ -208,7 +208,7 @@ impl Repository {
     /// # Errors
     /// When they cannot be read.
     pub async fn locks(&self) -> anyhow::Result<Vec<(Id, LockFile)>> {
-        let found = read(self.objects()).await?;
+        let found = read(self.objects(), None).await?;
         Ok(found.into_iter().filter_map(|(id, lock)| Some((id, lock.ok()?))).collect())
     }
 
@@ -218,7 +218,7 @@ impl Repository {
     /// When they cannot be read or removed.
     pub async fn unlock(&self, all: bool, host: &str, clock: &Clock) -> anyhow::Result<Unlocked> {
         let mut done = Unlocked::default();
-        for (id, lock) in read(self.objects()).await? {
+        for (id, lock) in read(self.objects(), None).await? {
             let goes = all || lock.as_ref().is_ok_and(|lock| is_stale(&id, lock, host, clock.now()));
             if !goes {
                 done.left += 1;
@@ -246,10 +246,7 @@ async fn in_the_way(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Option<LockFile>> {
     let mut found = None;
-    for (id, lock) in read(objects).await? {
-        if ours == Some(&id) {
-            continue;
-        }
+    for (id, lock) in read(objects, ours).await? {
         let lock = lock.context(
             "somebody's lock cannot be read; if nobody is at work, `rusuban repository unlock NAME --all` removes it",
         )?;
@@ -265,9 +262,10 @@ async fn in_the_way(
     Ok(found)
 }
 
-async fn read(objects: &Objects) -> anyhow::Result<Vec<(Id, Result<LockFile, Damaged>)>> {
+/// All locks but ours.
+async fn read(objects: &Objects, ours: Option<&Id>) -> anyhow::Result<Vec<(Id, Result<LockFile, Damaged>)>> {
     let mut locks = Vec::new();
-    for (id, _) in objects.list(Class::Lock).await? {
+    for (id, _) in objects.list(Class::Lock).await?.into_iter().filter(|(id, _)| Some(id) != ours) {
         let lock = match objects.load(Class::Lock, &id).await {
             Ok(json) => serde_json::from_slice(&json).map_err(|error| Damaged {
                 class: Class::Lock,

@@ -1,5 +1,5 @@
 //! Making a repository and opening it.
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -147,7 +147,18 @@ impl Repository {
     /// # Errors
     /// When there is none, the password is another, or it cannot be read.
     pub async fn open(bucket: Arc<dyn Bucket>, unlock: &Unlock, options: Options) -> anyhow::Result<Self> {
-        let sealed = match objects::whole(&bucket, CONFIG, objects::SMALL).await {
+        // A server may be far away: all that can be asked for at once is.
+        let (config, chunking, keys) = tokio::join!(
+            objects::whole(&bucket, CONFIG, objects::SMALL),
+            objects::whole(&bucket, CHUNKING, objects::SMALL),
+            async {
+                match unlock {
+                    Unlock::Key(_) => Ok(Vec::new()),
+                    Unlock::Password(_) => read_keys(&bucket).await,
+                }
+            }
+        );
+        let sealed = match config {
             Ok(sealed) => sealed,
             Err(error) if objects::is_missing(&error) => {
                 return Err(Absent(bucket.describe()).into());
@@ -156,7 +167,7 @@ impl Repository {
         };
         let key = match unlock {
             Unlock::Key(key) => (**key).clone(),
-            Unlock::Password(password) => unlock_by_password(&bucket, password, &sealed).await?,
+            Unlock::Password(password) => unlock_by_password(&bucket, keys?, password, &sealed).await?,
         };
         let json = key.open(&sealed).context("the repository's configuration does not open with this key")?;
         let config: Config = serde_json::from_slice(&json).context("read the repository's configuration")?;
@@ -165,7 +176,7 @@ impl Repository {
             "the repository has version {} of the format; 1 and 2 are known here",
             config.version
         );
-        let chunking = match objects::whole(&bucket, CHUNKING, objects::SMALL).await {
+        let chunking = match chunking {
             Ok(sealed) => {
                 let json = key.open(&sealed).context("open `rusuban`, where the repository says how it cuts")?;
                 serde_json::from_slice::<Chunking>(&json)
@@ -244,19 +255,31 @@ impl Repository {
     /// # Errors
     /// When one cannot be read: without it, blobs would be taken for lost.
     pub async fn index(&self) -> anyhow::Result<Index> {
+        self.index_from(EarlyIndex::default()).await?.settle().await
+    }
+
+    /// Reads the index objects that were not read already, or all where one of those is gone.
+    pub(super) async fn index_from(&self, early: EarlyIndex) -> anyhow::Result<EarlyIndex> {
         let names: Vec<Id> = self.objects.list(Class::Index).await?.into_iter().map(|(id, _)| id).collect();
         self.cache().retain(Class::Index, &names);
-        let mut index = Index::default();
+        let EarlyIndex { mut index, read } = match early.read.iter().all(|id| names.binary_search(id).is_ok()) {
+            true => early,
+            false => EarlyIndex::default(),
+        };
+        let missing: Vec<Id> = names.iter().filter(|id| read.binary_search(id).is_err()).copied().collect();
         let mut files =
-            stream::iter(names).map(|id| async move { self.index_file(&id).await }).buffer_unordered(AT_ONCE);
+            stream::iter(missing).map(|id| async move { self.index_file(&id).await }).buffer_unordered(AT_ONCE);
         while let Some(file) = files.try_next().await? {
             index.add_all(&file.packs);
         }
-        let settled = tokio::task::spawn_blocking(move || {
-            index.settle();
-            index
-        });
-        settled.await.context("a thread died")
+        drop(files);
+        Ok(EarlyIndex { index, read: names })
+    }
+
+    /// Reads ahead, as far as that is possible.
+    pub(super) async fn early(&self) -> Early {
+        let (index, snapshots) = tokio::join!(self.index_from(EarlyIndex::default()), self.snapshots());
+        Early { index: index.unwrap_or_default(), snapshots: snapshots.map(|(found, _)| found).unwrap_or_default() }
     }
 
     /// One index object.
@@ -296,9 +319,23 @@ impl Repository {
     /// # Errors
     /// When the bucket cannot be read.
     pub async fn snapshots(&self) -> anyhow::Result<(Vec<(Id, Snapshot)>, Vec<Damaged>)> {
-        let names: Vec<Id> = self.objects.list(Class::Snapshot).await?.into_iter().map(|(id, _)| id).collect();
-        let mut loading = stream::iter(names)
-            .map(|id| async move { (id, Snapshot::load(&self.objects, &id).await) })
+        self.snapshots_from(Vec::new()).await
+    }
+
+    /// The same; those of `early` that are still there are not read again.
+    pub(super) async fn snapshots_from(
+        &self,
+        early: Vec<(Id, Snapshot)>,
+    ) -> anyhow::Result<(Vec<(Id, Snapshot)>, Vec<Damaged>)> {
+        let mut early: BTreeMap<Id, Snapshot> = early.into_iter().collect();
+        let names = self.objects.list(Class::Snapshot).await?.into_iter().map(|(id, _)| (id, early.remove(&id)));
+        let mut loading = stream::iter(names.collect::<Vec<_>>())
+            .map(|(id, known)| async move {
+                match known {
+                    Some(snapshot) => (id, Ok(snapshot)),
+                    None => (id, Snapshot::load(&self.objects, &id).await),
+                }
+            })
             .buffer_unordered(AT_ONCE);
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
         while let Some((id, loaded)) = loading.next().await {
@@ -314,6 +351,32 @@ impl Repository {
         }
         found.sort_by(|(one, first), (other, second)| (first.time, one).cmp(&(second.time, other)));
         Ok((found, damaged))
+    }
+}
+
+/// What was read before nobody could remove it any more. What is still there then is what it was.
+#[derive(Default)]
+pub(super) struct Early {
+    pub(super) index: EarlyIndex,
+    pub(super) snapshots: Vec<(Id, Snapshot)>,
+}
+
+/// An index, and which objects it was read from, sorted.
+#[derive(Default)]
+pub(super) struct EarlyIndex {
+    index: Index,
+    read: Vec<Id>,
+}
+
+impl EarlyIndex {
+    /// Makes it ready to be asked.
+    pub(super) async fn settle(self) -> anyhow::Result<Index> {
+        let mut index = self.index;
+        let settled = tokio::task::spawn_blocking(move || {
+            index.settle();
+            index
+        });
+        settled.await.context("a thread died")
     }
 }
 
@@ -350,11 +413,16 @@ async fn put_key(bucket: &Arc<dyn Bucket>, file: Vec<u8>) -> anyhow::Result<Id> 
 }
 
 async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)>> {
+    let mut files = stream::iter(objects::list(bucket, Class::Key).await?)
+        .map(|(id, _)| async move {
+            let name = Class::Key.key(&id);
+            (id, objects::whole(bucket, &name, objects::SMALL).await, name)
+        })
+        .buffered(AT_ONCE);
     let mut keys = Vec::new();
-    for (id, _) in objects::list(bucket, Class::Key).await? {
-        let name = Class::Key.key(&id);
+    while let Some((id, file, name)) = files.next().await {
         // One that cannot be read does not keep the others from opening the repository.
-        let read = match objects::whole(bucket, &name, objects::SMALL).await {
+        let read = match file {
             Ok(file) => serde_json::from_slice(&file).map_err(anyhow::Error::from),
             Err(error) if error.is::<objects::TooLarge>() => Err(error),
             Err(error) => return Err(error.context(format!("read {name}"))),
@@ -368,8 +436,12 @@ async fn read_keys(bucket: &Arc<dyn Bucket>) -> anyhow::Result<Vec<(Id, KeyFile)
 }
 
 /// The key that a password opens, and that opens the configuration.
-async fn unlock_by_password(bucket: &Arc<dyn Bucket>, password: &[u8], config: &[u8]) -> anyhow::Result<Key> {
-    let keys = read_keys(bucket).await?;
+async fn unlock_by_password(
+    bucket: &Arc<dyn Bucket>,
+    keys: Vec<(Id, KeyFile)>,
+    password: &[u8],
+    config: &[u8],
+) -> anyhow::Result<Key> {
     ensure!(!keys.is_empty(), "the repository in {} has no key file", bucket.describe());
     let mut damaged = String::new();
     for (id, file) in keys {

@@ -25,6 +25,8 @@ use super::{
     Id, Index, Repository,
     lock::Lock,
     node::{Node, NodeKind},
+    objects::Class,
+    open::Early,
     saver::{Intake, Saver, Stored},
     snapshot::{Facts, Snapshot, SourceFacts, Summary},
 };
@@ -91,8 +93,10 @@ impl Backup {
     /// # Errors
     /// When another holds the repository, or it cannot be read.
     pub async fn begin(repository: Repository, setting: Setting, clock: &Clock) -> anyhow::Result<Self> {
-        let lock = Lock::take(&repository, false, &setting.host, setting.patience, clock).await?;
-        match Self::begin_locked(&repository, &setting, &lock, clock).await {
+        let taking = Lock::take(&repository, false, &setting.host, setting.patience, clock);
+        let (lock, early) = tokio::join!(taking, repository.early());
+        let lock = lock?;
+        match Self::begin_locked(&repository, &setting, &lock, early, clock).await {
             Ok((index, parent)) => {
                 let index = Arc::new(index);
                 let stopped = setting.cancelled.child_token();
@@ -126,9 +130,11 @@ impl Backup {
         repository: &Repository,
         setting: &Setting,
         lock: &Lock,
+        Early { index, snapshots }: Early,
         clock: &Clock,
     ) -> anyhow::Result<(Index, Option<(Id, Snapshot)>)> {
-        let mut index = repository.index().await?;
+        let reading = async { repository.index_from(index).await?.settle().await };
+        let (mut index, (snapshots, damaged)) = tokio::try_join!(reading, repository.snapshots_from(snapshots))?;
         for gone in lock.removed() {
             let at = gone.time.format("%Y-%m-%d %H:%M UTC");
             setting.listener.info(&format!(
@@ -146,7 +152,6 @@ impl Backup {
                 index.settle();
             }
         }
-        let (snapshots, damaged) = repository.snapshots().await?;
         for damaged in damaged {
             setting.listener.warn(&damaged.to_string());
         }
@@ -328,10 +333,17 @@ impl Backup {
         let put = async {
             // Asked to stop until here: no backup. From here on it is quicker to end it well.
             ensure!(!setting.cancelled.is_cancelled(), "cancelled");
-            repository.put_snapshot(&sealed).await
+            repository.objects().save(Class::Snapshot, serde_json::to_vec(&sealed)?).await
         };
         let put = put.await;
-        lock.release().await?;
+        let proving = async {
+            match &put {
+                Ok(id) => repository.prove_snapshot(id, &sealed).await,
+                Err(_) => Ok(()),
+            }
+        };
+        let (released, proven) = tokio::join!(lock.release(), proving);
+        released.and(proven)?;
         Ok((put?, sealed))
     }
 

@@ -57,7 +57,8 @@ impl Batch {
         cancelled: &CancellationToken,
     ) -> anyhow::Result<()> {
         let options = repository.options();
-        let at_once = options.connections.max(options.threads);
+        // Ranges are smaller than packs.
+        let at_once = (2 * options.connections).max(options.threads);
         stream::iter(ranges(self.wanted.into_iter().map(|((pack, _), (blob, wanted))| (pack, blob, wanted)).collect()))
             .map(|range| fetch(repository, range, shared, listener, cancelled))
             .buffer_unordered(at_once)
