@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 use chrono::TimeDelta;
 use rusuban::{
     clock::Clock,
-    repository::{Backup, Class, Lock, PruneOptions},
+    repository::{Backup, Class, Lock, PruneOptions, Setting},
     tree::Tree,
 };
 
@@ -107,6 +107,32 @@ async fn nobody_prunes_beneath_a_backup_and_no_backup_begins_beneath_a_prune() {
     place.back_up(&repository, &original).await.unwrap();
     assert_eq!(repository.locks().await.unwrap(), []);
     restic.check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_while_a_backup_waited_for_its_lock_is_stored_anew() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    fs::write(original.join("file"), noise(500_000, 3)).unwrap();
+    let repository = place.create(SMALL).await;
+    place.back_up(&repository, &original).await.unwrap();
+    let lock = Lock::take(&repository, true, "elsewhere", Duration::ZERO, &place.clock).await.unwrap();
+    let setting = Setting { patience: Duration::from_secs(60), ..place.setting() };
+    let (waiting, clock) = (repository.clone(), place.clock.clone());
+    let begun = tokio::spawn(async move { Backup::begin(waiting, setting, &clock).await });
+    // It has read ahead what was there when it began.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for class in [Class::Snapshot, Class::Index, Class::Pack] {
+        for (id, _) in repository.objects().list(class).await.unwrap() {
+            repository.objects().remove(class, &id).await.unwrap();
+        }
+    }
+    lock.release().await.unwrap();
+    let mut backup = begun.await.unwrap().unwrap();
+    backup.tree("files", Tree::at(&original)).await.unwrap();
+    backup.finish(&place.clock).await.unwrap();
+    place.restic().check().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
