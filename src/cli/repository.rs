@@ -310,7 +310,8 @@ async fn keys(
     let now = context.clock.now();
     let mut table = text::Table::new(["key", "made by", "on", "when"]);
     for (id, key) in &keys {
-        table.row([id.short(), key.username.clone(), key.hostname.clone(), text::ago(key.created, now)]);
+        let made = key.created.map(|created| text::ago(created, now)).unwrap_or_default();
+        table.row([id.short(), key.username.clone(), key.hostname.clone(), made]);
     }
     write!(context.out, "{table}")?;
     Ok(Exit::Fine)

@@ -16,9 +16,10 @@ const MOST_WORK: u64 = 4 * MOST_MEMORY;
 /// `keys/ID` of a repository; the format is restic's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeyFile {
-    /// When it was made.
-    pub created: DateTime<Utc>,
-    /// Who made it.
+    /// When it was made; rustic does not say unless it is told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<DateTime<Utc>>,
+    /// Who made it, where that is said.
     #[serde(default)]
     pub username: String,
     /// Where.
@@ -44,7 +45,7 @@ impl KeyFile {
         let (n, r, p) = (1 << LOG_N, 8, 2);
         let sealed = stretch(password, &salt, n, r, p)?.seal(&key.to_json())?;
         Ok(Self {
-            created: now,
+            created: Some(now),
             username: "rusuban".into(),
             hostname: host.into(),
             kdf: "scrypt".into(),

@@ -1,7 +1,7 @@
 //! Repositories that were made once and are kept beside this file, each with listings of what was backed up: every later
 //! version must still read them. CONTRIBUTING.md says how they are made.
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt::Write as _,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
@@ -17,6 +17,7 @@ use rusuban::{
 use super::support::{PASSWORD, Place, SMALL};
 use crate::support::{
     restic::Restic,
+    rustic::Rustic,
     trees::{is_root, sh},
 };
 
@@ -56,6 +57,7 @@ macro_rules! tests {
 tests! {
     what_stock_restic_stored_in_version_2_is_read: "restic-0.14-v2",
     what_stock_restic_stored_in_version_1_is_read: "restic-0.14-v1",
+    what_rustic_stored_is_read: "rustic-0.11",
     what_rusuban_0_1_stored_is_read: "rusuban-0.1",
 }
 
@@ -76,9 +78,10 @@ async fn still_read(name: &str) {
 
     assert_eq!(snapshots.len(), BACKUPS.len());
     for ((_, snapshot), (backup, tags)) in snapshots.iter().zip(BACKUPS) {
-        let found: Vec<&str> =
+        // rustic sorts them.
+        let found: BTreeSet<&str> =
             snapshot.tags.iter().flatten().map(String::as_str).filter(|tag| *tag != "job=photos").collect();
-        assert_eq!((found.as_slice(), snapshot.hostname.as_str()), (tags, "here"), "{backup}");
+        assert_eq!((found, snapshot.hostname.as_str()), (tags.iter().copied().collect(), "here"), "{backup}");
         assert_eq!(snapshot.paths, [ORIGINAL]);
         let restored = place.restore(&repository, snapshot, Path::new(ORIGINAL), |wish| wish).await.unwrap();
         // Owners come back for root only, which is no failure.
@@ -180,48 +183,67 @@ fn make_folder(backup: &str, hole: u64) {
     sh(&format!("cd {ORIGINAL} && touch -d '1969-12-31 23:59:58.25 UTC' sub/names"));
 }
 
+/// Who makes one.
+enum Author {
+    Restic(Restic),
+    Rustic(Rustic),
+    Ours(Box<Repository>),
+}
+
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes the repositories that are kept beside it anew; restic 0.14 made those of restic"]
+#[ignore = "makes the repositories that are kept beside it anew; restic 0.14 and rustic 0.11 made those of theirs"]
 async fn make_golden_repositories() {
     assert!(is_root(), "owners are those of root");
-    for (name, version, hole) in
-        [("restic-0.14-v2", Some("2"), 1 << 20), ("restic-0.14-v1", Some("1"), 70_000), ("rusuban-0.1", None, 1 << 20)]
+    for (name, hole) in
+        [("restic-0.14-v2", 1 << 20), ("restic-0.14-v1", 70_000), ("rustic-0.11", 1 << 20), ("rusuban-0.1", 1 << 20)]
     {
         let above = Path::new(ORIGINAL).parent().unwrap();
         let _ = fs::remove_dir_all(above);
         let place = Place::new();
-        let restic = Restic::new(&place.path("repository"), PASSWORD);
-        let ours = match version {
-            Some(version) => {
+        let second = place.path("second");
+        fs::write(&second, SECOND).unwrap();
+        let author = match name.rsplit_once("-v") {
+            Some((_, version)) => {
+                let restic = Restic::new(&place.path("repository"), PASSWORD);
                 restic.run(&["init", "--repository-version", version]).unwrap();
-                let second = place.path("second");
-                fs::write(&second, SECOND).unwrap();
                 restic.run(&["key", "add", "--new-password-file", second.to_str().unwrap()]).unwrap();
-                None
+                Author::Restic(restic)
+            }
+            None if name.starts_with("rustic") => {
+                let rustic = Rustic::new(&place.path("repository"), PASSWORD);
+                rustic.run(&["init"]);
+                rustic.run(&["key", "add", "--new-password-file", second.to_str().unwrap()]);
+                Author::Rustic(rustic)
             }
             None => {
                 let repository = place.create(SMALL).await;
                 repository.add_password(SECOND.as_bytes(), "here", &place.clock).await.unwrap();
-                Some(repository)
+                Author::Ours(Box::new(repository))
             }
         };
         for (backup, tags) in BACKUPS {
             make_folder(backup, hole);
-            fs::write(kept(&format!("{name}.{backup}.txt")), listing(Path::new(ORIGINAL))).unwrap();
-            match &ours {
-                Some(repository) => {
+            let mut listing = listing(Path::new(ORIGINAL));
+            if matches!(author, Author::Rustic(_)) {
+                // Of the folder that it is told to back up, rustic keeps the name alone.
+                listing = listing.replacen("981173106.123456789", "0.000000000", 1);
+            }
+            fs::write(kept(&format!("{name}.{backup}.txt")), listing).unwrap();
+            let mut more = vec!["--host", "here"];
+            tags.iter().for_each(|tag| more.extend(["--tag", tag]));
+            match &author {
+                Author::Ours(repository) => {
                     let mut setting = place.setting();
                     setting.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
                     let mut backup =
-                        rusuban::repository::Backup::begin(repository.clone(), setting, &place.clock).await.unwrap();
+                        rusuban::repository::Backup::begin(Repository::clone(repository), setting, &place.clock)
+                            .await
+                            .unwrap();
                     backup.tree("files", rusuban::tree::Tree::at(Path::new(ORIGINAL))).await.unwrap();
                     backup.finish(&place.clock).await.unwrap();
                 }
-                None => {
-                    let mut more = vec!["--host", "here"];
-                    tags.iter().for_each(|tag| more.extend(["--tag", tag]));
-                    restic.back_up_all(&[Path::new(ORIGINAL)], &more);
-                }
+                Author::Restic(restic) => restic.back_up_all(&[Path::new(ORIGINAL)], &more),
+                Author::Rustic(rustic) => drop(rustic.run(&[&["backup", ORIGINAL], &more[..]].concat())),
             }
         }
         let archive = kept(&format!("{name}.tar.zst"));

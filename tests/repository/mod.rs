@@ -13,6 +13,7 @@ mod prune;
 mod repair;
 mod restore;
 mod rights;
+mod rustic;
 mod stock;
 mod support;
 mod targets;

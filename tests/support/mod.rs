@@ -9,5 +9,6 @@ pub(crate) mod http;
 pub(crate) mod kind;
 pub(crate) mod mutate;
 pub(crate) mod restic;
+pub(crate) mod rustic;
 pub(crate) mod tls;
 pub(crate) mod trees;
