@@ -56,8 +56,10 @@ struct Shared {
     /// Blobs that were not there before: those that are stored once are not stored again.
     fresh: Mutex<HashSet<(BlobKind, Id)>>,
     building: [Mutex<Building>; 2],
-    /// Memory for packs to come: that of those which have arrived. Whoever begins a pack waits for it.
-    memory: Receiver<Vec<u8>>,
+    /// Places for packs to come. Whoever begins a pack waits for one.
+    places: Receiver<()>,
+    /// Memory of packs that have arrived, the last one on top: it is used again before more is taken.
+    memory: Mutex<Vec<Vec<u8>>>,
     stopped: CancellationToken,
     /// Why it was stopped, if it was the bucket.
     failure: Mutex<Option<anyhow::Error>>,
@@ -121,17 +123,17 @@ impl Saver {
     pub fn start(repository: &Repository, index: Arc<Index>, stopped: CancellationToken) -> Self {
         // One is being filled while others are on their way.
         let packs = repository.options().connections + 1;
-        let (arrived, memory) = bounded(packs);
+        let (arrived, places) = bounded(packs);
         for _ in 0..packs {
-            // Memory that is not touched costs nothing; memory that grows is copied.
-            let _ = arrived.try_send(Vec::with_capacity(repository.options().pack_size + (1 << 20)));
+            let _ = arrived.try_send(());
         }
         let shared = Arc::new(Shared {
             repository: repository.clone(),
             index,
             fresh: Mutex::default(),
             building: Default::default(),
-            memory,
+            places,
+            memory: Mutex::default(),
             stopped,
             failure: Mutex::default(),
             counted: Counted::default(),
@@ -228,7 +230,9 @@ impl Intake {
             building.add(id, kind, &tools.buffer[..length], plain)?;
             let size = shared.repository.options().pack_size;
             if building.is_full(size, 1) {
-                let Ok(memory) = shared.memory.recv() else { bail!("the bucket failed") };
+                let Ok(()) = shared.places.recv() else { bail!("the bucket failed") };
+                // Memory that grows is copied.
+                let memory = lock(&shared.memory).pop().unwrap_or_else(|| Vec::with_capacity(size + (1 << 20)));
                 Some(std::mem::replace(&mut *building, Building::reusing(memory)))
             } else {
                 None
@@ -302,7 +306,7 @@ impl Shared {
 type Putting = Pin<Box<dyn Future<Output = anyhow::Result<IndexedPack>> + Send>>;
 
 /// Puts packs, several at once, and writes index objects of those that have arrived.
-async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: Sender<Vec<u8>>) {
+async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, places: Sender<()>) {
     let mut on_their_way: FuturesUnordered<Putting> = FuturesUnordered::new();
     let (mut arrived, mut blobs, mut written) = (Vec::<IndexedPack>::new(), 0, Instant::now());
     let mut is_open = true;
@@ -317,7 +321,7 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: 
         let takes_more = is_open && !is_failed && on_their_way.len() < shared.repository.options().connections;
         tokio::select! {
             pack = arriving.recv(), if takes_more => match pack {
-                Some(pack) => on_their_way.push(Box::pin(put(Arc::clone(&shared), pack, memory.clone()))),
+                Some(pack) => on_their_way.push(Box::pin(put(Arc::clone(&shared), pack, places.clone()))),
                 None => is_open = false,
             },
             Some(done) = on_their_way.next() => match done {
@@ -360,7 +364,7 @@ async fn store(shared: Arc<Shared>, mut arriving: mpsc::Receiver<Pack>, memory: 
     }
 }
 
-async fn put(shared: Arc<Shared>, pack: Pack, memory: Sender<Vec<u8>>) -> anyhow::Result<IndexedPack> {
+async fn put(shared: Arc<Shared>, pack: Pack, places: Sender<()>) -> anyhow::Result<IndexedPack> {
     let Pack { id, bytes, blobs } = pack;
     let size = bytes.len() as u64;
     if blobs.first().is_some_and(|blob| blob.kind == BlobKind::Tree) {
@@ -371,7 +375,10 @@ async fn put(shared: Arc<Shared>, pack: Pack, memory: Sender<Vec<u8>>) -> anyhow
     shared.repository.objects().put(Class::Pack, &id, bytes.clone()).await?;
     read_back(&shared.repository, &id, &bytes).await?;
     shared.counted.stored.fetch_add(size, Ordering::Relaxed);
-    let _ = memory.try_send(bytes.try_into_mut().map(Vec::from).unwrap_or_default());
+    if let Ok(memory) = bytes.try_into_mut() {
+        lock(&shared.memory).push(memory.into());
+    }
+    let _ = places.try_send(());
     Ok(IndexedPack::new(id, &blobs))
 }
 

@@ -94,8 +94,7 @@ impl Backup {
     /// When another holds the repository, or it cannot be read.
     pub async fn begin(repository: Repository, setting: Setting, clock: &Clock) -> anyhow::Result<Self> {
         let taking = Lock::take(&repository, false, &setting.host, setting.patience, clock);
-        let (lock, early) = tokio::join!(taking, repository.early());
-        let lock = lock?;
+        let (lock, early) = tokio::try_join!(taking, async { Ok(repository.early().await) })?;
         match Self::begin_locked(&repository, &setting, &lock, early, clock).await {
             Ok((index, parent)) => {
                 let index = Arc::new(index);

@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rustix::fd::OwnedFd;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
         pack::Blob,
         ranges::{Range, ranges},
     },
-    Shared, fatal,
+    Restoring, Shared, fatal,
     file::{FilePlan, Finished},
 };
 use crate::tree::{Dress, Listener, cancelled_error};
@@ -49,30 +50,45 @@ impl Batch {
         self.bytes >= BYTES || self.places >= FILES || self.folders.len() >= FOLDERS
     }
 
-    pub(super) async fn execute(
-        self,
-        repository: &Repository,
-        shared: &Arc<Shared>,
-        listener: &Arc<dyn Listener>,
-        cancelled: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let options = repository.options();
-        // Ranges are smaller than packs.
-        let at_once = (2 * options.connections).max(options.threads);
-        stream::iter(ranges(self.wanted.into_iter().map(|((pack, _), (blob, wanted))| (pack, blob, wanted)).collect()))
-            .map(|range| fetch(repository, range, shared, listener, cancelled))
-            .buffer_unordered(at_once)
-            .try_collect::<()>()
-            .await?;
-        let (folders, shared) = (self.folders, Arc::clone(shared));
-        let dressing = tokio::task::spawn_blocking(move || {
-            for (folder, dress, path) in folders {
-                if let Err(error) = dress.open(&*folder, &mut |why| shared.warn(&path, &why)) {
-                    shared.fail(&path, &format!("{error:#}"));
-                }
-            }
+    /// Begins to fetch it. While it is under way, the next one is planned.
+    pub(super) fn start(self, restoring: &Restoring) -> UnderWay {
+        let Self { wanted, folders, .. } = self;
+        let Restoring { repository, shared, listener, cancelled, turns, at_once, .. } = restoring;
+        let (repository, shared, listener) = (repository.clone(), Arc::clone(shared), Arc::clone(listener));
+        let (cancelled, turns, at_once) = (cancelled.clone(), Arc::clone(turns), *at_once);
+        let fetching = restoring.runtime.spawn(async move {
+            let wanted = wanted.into_iter().map(|((pack, _), (blob, wanted))| (pack, blob, wanted)).collect();
+            stream::iter(ranges(wanted))
+                .map(|range| async {
+                    // Those of several batches share them.
+                    let _turn = turns.acquire().await?;
+                    fetch(&repository, range, &shared, &listener, &cancelled).await
+                })
+                .buffer_unordered(at_once)
+                .try_collect::<()>()
+                .await
         });
-        dressing.await.context("a thread died")
+        UnderWay { fetching, folders }
+    }
+}
+
+/// A batch that is being fetched.
+pub(super) struct UnderWay {
+    fetching: JoinHandle<anyhow::Result<()>>,
+    folders: Vec<(Arc<OwnedFd>, Dress, PathBuf)>,
+}
+
+impl UnderWay {
+    /// Waits until all is there. The batches before it must have ended: then its folders are complete, and get their times.
+    pub(super) fn end(self, restoring: &Restoring) -> anyhow::Result<()> {
+        restoring.runtime.block_on(self.fetching).context("the task that fetches died")??;
+        for (folder, dress, path) in self.folders {
+            let shared = &restoring.shared;
+            if let Err(error) = dress.open(&*folder, &mut |why| shared.warn(&path, &why)) {
+                shared.fail(&path, &format!("{error:#}"));
+            }
+        }
+        Ok(())
     }
 }
 

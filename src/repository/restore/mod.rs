@@ -19,11 +19,11 @@ use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    batch::Batch,
+    batch::{Batch, UnderWay},
     file::{FilePlan, Finished, is_equal},
 };
 use super::{
@@ -87,6 +87,8 @@ impl Repository {
     ) -> anyhow::Result<Restored> {
         let runtime = Handle::current();
         let (repository, index) = (self.clone(), Arc::clone(index));
+        // Ranges are smaller than packs.
+        let at_once = (3 * self.options().connections).max(self.options().threads);
         let work = move || {
             let restoring = Restoring {
                 repository,
@@ -95,7 +97,10 @@ impl Repository {
                 listener,
                 cancelled,
                 shared: Arc::default(),
+                at_once,
+                turns: Arc::new(Semaphore::new(at_once)),
                 batch: Batch::default(),
+                under_way: None,
                 links: HashMap::new(),
                 wish,
             };
@@ -141,7 +146,11 @@ struct Restoring {
     listener: Arc<dyn Listener>,
     cancelled: CancellationToken,
     shared: Arc<Shared>,
+    /// So many ranges are fetched at once, of all batches together.
+    at_once: usize,
+    turns: Arc<Semaphore>,
     batch: Batch,
+    under_way: Option<UnderWay>,
     /// Where the first name of a file with several is.
     links: HashMap<(u64, u64), PathBuf>,
     wish: Wish,
@@ -204,8 +213,13 @@ impl Restoring {
         Ok(restored)
     }
 
-    /// Restores the top as `name` in `parent`, and all below it.
+    /// Restores the top as `name` in `parent`, and all below it. When it returns, nothing is written any more.
     fn top(&mut self, parent: &Arc<OwnedFd>, name: OsString, node: Node) -> anyhow::Result<()> {
+        let done = self.descend(parent, name, node);
+        done.and(self.settle())
+    }
+
+    fn descend(&mut self, parent: &Arc<OwnedFd>, name: OsString, node: Node) -> anyhow::Result<()> {
         let is_wanted = self.wish.only.is_none();
         let mut levels = vec![Level {
             folder: Some(Arc::clone(parent)),
@@ -470,14 +484,19 @@ impl Restoring {
         });
     }
 
-    /// Does what is planned, if it is enough, or `now`.
+    /// Begins with what is planned, if it is enough; `now`, all is done before this returns.
     fn flush(&mut self, now: bool) -> anyhow::Result<()> {
-        if !now && !self.batch.is_full() {
-            return Ok(());
+        if now || self.batch.is_full() {
+            let next = std::mem::take(&mut self.batch).start(self);
+            if let Some(before) = self.under_way.replace(next) {
+                before.end(self)?;
+            }
         }
-        let batch = std::mem::take(&mut self.batch);
-        let doing = batch.execute(&self.repository, &self.shared, &self.listener, &self.cancelled);
-        self.runtime.block_on(doing)
+        if now { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.under_way.take().map_or(Ok(()), |last| last.end(self))
     }
 
     fn shown(&self, path: &Path) -> PathBuf {
