@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 use chrono::TimeDelta;
 use rusuban::{
     bucket::{Bucket, folder::Folder},
-    repository::{Backup, Class, Look, Options, PruneOptions, Repository, Single, Snapshot, Unlock},
+    repository::{Backup, Class, Look, Options, PruneOptions, Repository, Single, Snapshot, Unlock, Wish},
     tree::Listener,
 };
 
@@ -12,7 +12,11 @@ use super::{
     restore::noise,
     support::{PASSWORD, Place, SMALL},
 };
-use crate::support::{disk::Disk, restic::Restic, trees::assert_equal};
+use crate::support::{
+    disk::Disk,
+    restic::Restic,
+    trees::{assert_equal, sh},
+};
 
 const NOW: PruneOptions =
     PruneOptions { dry_run: false, grace: TimeDelta::zero(), patience: std::time::Duration::ZERO };
@@ -212,4 +216,33 @@ async fn a_prune_frees_room_on_a_disk_on_which_a_backup_left_not_a_byte() {
     world.look(&repository, 1).await;
     world.disk.empty();
     world.judge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_onto_a_full_disk_ends_and_goes_on_when_there_is_room() {
+    let place = Place::new();
+    let original = place.path("original");
+    fs::create_dir(&original).unwrap();
+    // Several batches.
+    for number in 0..50 {
+        fs::write(original.join(number.to_string()), noise(3 << 20, number)).unwrap();
+    }
+    let repository = place.create(SMALL).await;
+    let (_, snapshot) = place.back_up(&repository, &original).await.unwrap();
+    let disk = Disk::new("90m");
+    let to = disk.path().join("back");
+    let restore = || place.restore(&repository, &snapshot, &original, |wish| Wish { to: to.clone(), ..wish });
+    let error = restore().await.unwrap_err();
+    assert!(format!("{error:#}").contains("No space left"), "{error:#}");
+    assert!(!to.exists());
+    // Whoever was still writing has ended.
+    let used = || sh(&format!("ls -lAR '{}'", disk.path().display()));
+    let before = used();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(used(), before);
+
+    sh(&format!("mount -o remount,size=300m '{}'", disk.path().display()));
+    restore().await.unwrap();
+    assert_equal(&original, &to);
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1);
 }

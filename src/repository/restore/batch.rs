@@ -2,7 +2,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use rustix::fd::OwnedFd;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -53,20 +53,25 @@ impl Batch {
     /// Begins to fetch it. While it is under way, the next one is planned.
     pub(super) fn start(self, restoring: &Restoring) -> UnderWay {
         let Self { wanted, folders, .. } = self;
-        let Restoring { repository, shared, listener, cancelled, turns, at_once, .. } = restoring;
+        let Restoring { repository, shared, listener, stop, turns, at_once, .. } = restoring;
         let (repository, shared, listener) = (repository.clone(), Arc::clone(shared), Arc::clone(listener));
-        let (cancelled, turns, at_once) = (cancelled.clone(), Arc::clone(turns), *at_once);
+        let (stop, turns, at_once) = (stop.clone(), Arc::clone(turns), *at_once);
         let fetching = restoring.runtime.spawn(async move {
             let wanted = wanted.into_iter().map(|((pack, _), (blob, wanted))| (pack, blob, wanted)).collect();
-            stream::iter(ranges(wanted))
+            let mut fetching = stream::iter(ranges(wanted))
                 .map(|range| async {
                     // Those of several batches share them.
                     let _turn = turns.acquire().await?;
-                    fetch(&repository, range, &shared, &listener, &cancelled).await
+                    fetch(&repository, range, &shared, &listener, &stop).await
                 })
-                .buffer_unordered(at_once)
-                .try_collect::<()>()
-                .await
+                .buffer_unordered(at_once);
+            // After the first failure the others are ended, and not left to themselves: they may be writing.
+            while let Some(fetched) = fetching.next().await {
+                if let Err(error) = fetched {
+                    shared.give_up(error);
+                    stop.cancel();
+                }
+            }
         });
         UnderWay { fetching, folders }
     }
@@ -74,14 +79,15 @@ impl Batch {
 
 /// A batch that is being fetched.
 pub(super) struct UnderWay {
-    fetching: JoinHandle<anyhow::Result<()>>,
+    fetching: JoinHandle<()>,
     folders: Vec<(Arc<OwnedFd>, Dress, PathBuf)>,
 }
 
 impl UnderWay {
     /// Waits until all is there. The batches before it must have ended: then its folders are complete, and get their times.
     pub(super) fn end(self, restoring: &Restoring) -> anyhow::Result<()> {
-        restoring.runtime.block_on(self.fetching).context("the task that fetches died")??;
+        restoring.runtime.block_on(self.fetching).context("the task that fetches died")?;
+        restoring.shared.gave_up()?;
         for (folder, dress, path) in self.folders {
             let shared = &restoring.shared;
             if let Err(error) = dress.open(&*folder, &mut |why| shared.warn(&path, &why)) {
@@ -97,15 +103,15 @@ async fn fetch(
     range: Range<Wanted>,
     shared: &Arc<Shared>,
     listener: &Arc<dyn Listener>,
-    cancelled: &CancellationToken,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    if cancelled.is_cancelled() {
+    if stop.is_cancelled() {
         return Err(cancelled_error().into());
     }
     let Range { pack, begin, end, blobs } = range;
     let fetched = tokio::select! {
         fetched = repository.part(&pack, u64::from(begin)..u64::from(end)) => fetched,
-        () = cancelled.cancelled() => return Err(cancelled_error().into()),
+        () = stop.cancelled() => return Err(cancelled_error().into()),
     };
     let mut bytes = match fetched {
         Ok(bytes) => bytes,
@@ -115,7 +121,7 @@ async fn fetch(
             for (blob, wanted) in blobs {
                 let (begin, end) = (blob.offset, blob.offset.saturating_add(blob.length));
                 let alone = Range { pack, begin, end, blobs: vec![(blob, wanted)] };
-                Box::pin(fetch(repository, alone, shared, listener, cancelled)).await?;
+                Box::pin(fetch(repository, alone, shared, listener, stop)).await?;
             }
             return Ok(());
         }

@@ -95,6 +95,7 @@ impl Repository {
                 index,
                 runtime,
                 listener,
+                stop: cancelled.child_token(),
                 cancelled,
                 shared: Arc::default(),
                 at_once,
@@ -114,11 +115,22 @@ impl Repository {
 #[derive(Default)]
 struct Shared {
     restored: Mutex<Restored>,
+    /// Why all of it failed, first.
+    reason: Mutex<Option<anyhow::Error>>,
 }
 
 impl Shared {
     fn with(&self, change: impl FnOnce(&mut Restored)) {
         change(&mut self.restored.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// All of it fails; the first reason counts.
+    fn give_up(&self, why: anyhow::Error) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    }
+
+    fn gave_up(&self) -> anyhow::Result<()> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
     fn fail(&self, path: &Path, why: &str) {
@@ -145,6 +157,8 @@ struct Restoring {
     runtime: Handle,
     listener: Arc<dyn Listener>,
     cancelled: CancellationToken,
+    /// What is under way ends early: that, or a failure of all of it.
+    stop: CancellationToken,
     shared: Arc<Shared>,
     /// So many ranges are fetched at once, of all batches together.
     at_once: usize,
