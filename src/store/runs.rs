@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 
 use super::{LastRuns, Store, WhenFull, from_json, job_name, moment, to_json};
 use crate::model::{JobName, Level, Line, Outcome, Run, RunId, RunState, Step, Trigger};
@@ -20,19 +20,18 @@ pub struct RunFilter {
 
 const COLUMNS: &str = "id, job, trigger, queued, started, finished, outcome, attempts, message";
 
+pub(super) fn prepare_insert(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached("INSERT INTO runs (id, job, trigger, queued) VALUES (?1, ?2, ?3, ?4)")
+}
+
 pub(super) fn insert(
-    connection: &Connection,
+    insert: &mut CachedStatement<'_>,
     id: RunId,
     job: &JobName,
     trigger: &Trigger,
     queued: DateTime<Utc>,
 ) -> rusqlite::Result<()> {
-    connection.prepare_cached("INSERT INTO runs (id, job, trigger, queued) VALUES (?1, ?2, ?3, ?4)")?.execute((
-        id.0,
-        job.as_str(),
-        to_json(trigger)?,
-        queued.timestamp_millis(),
-    ))?;
+    insert.execute((id.0, job.as_str(), to_json(trigger)?, queued.timestamp_millis()))?;
     Ok(())
 }
 
@@ -78,8 +77,10 @@ impl Store {
             message: String::new(),
         };
         let row = run.clone();
-        self.write(WhenFull::Hold, move |connection| insert(connection, row.id, &row.job, &row.trigger, row.queued))
-            .await?;
+        self.write(WhenFull::Hold, move |connection| {
+            insert(&mut prepare_insert(connection)?, row.id, &row.job, &row.trigger, row.queued)
+        })
+        .await?;
         Ok(run)
     }
 

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use super::{Settled, Settlement, Store, Verdict, WhenFull, from_json, job_name, moment, runs, to_json};
 use crate::model::{JobName, Run, RunId, RunState, SlotEnd, Trigger};
@@ -80,19 +80,21 @@ impl Store {
             .collect();
         let (reply, already) = std::sync::mpsc::channel();
         self.write(WhenFull::Hold, move |connection| {
+            let (mut slots, mut cursors) = (prepare_slot(connection)?, prepare_cursor(connection)?);
+            let mut runs = runs::prepare_insert(connection)?;
             for (settlement, ids) in &rows {
                 for (slot, id) in settlement.slots.iter().zip(ids) {
-                    if !write_slot(connection, settlement, slot, *id)? {
+                    if !write_slot(&mut slots, settlement, slot, *id)? {
                         if let Some(id) = id {
                             let _ = reply.send(*id);
                         }
                         continue;
                     }
                     if let (Some(id), Verdict::Run(trigger)) = (id, &slot.verdict) {
-                        runs::insert(connection, *id, &settlement.job, trigger, queued)?;
+                        runs::insert(&mut runs, *id, &settlement.job, trigger, queued)?;
                     }
                 }
-                write_cursor(connection, settlement)?;
+                cursors.execute((settlement.job.as_str(), settlement.cursor.timestamp_millis()))?;
             }
             Ok(())
         })
@@ -167,10 +169,18 @@ impl Store {
     }
 }
 
+fn prepare_slot(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO slots (job, due, last, count, end, reason, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (job, due) DO UPDATE SET last = ?3, count = ?4, end = ?5, reason = ?6, run = ?7
+         WHERE end <> 'run' AND ?8",
+    )
+}
+
 /// Whether the slot was new. One that a clock far ahead let go by, and that truly comes now, is new as well: it has not run, and
 /// would not for as long as that clock was ahead.
 fn write_slot(
-    connection: &Connection,
+    insert: &mut CachedStatement<'_>,
     settlement: &Settlement,
     slot: &Settled,
     run: Option<RunId>,
@@ -180,32 +190,23 @@ fn write_slot(
         Verdict::Skip(reason) => ("skipped", Some(to_json(reason)?)),
         Verdict::Miss(reason) => ("missed", Some(to_json(reason)?)),
     };
-    let written = connection
-        .prepare_cached(
-            "INSERT INTO slots (job, due, last, count, end, reason, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (job, due) DO UPDATE SET last = ?3, count = ?4, end = ?5, reason = ?6, run = ?7
-             WHERE end <> 'run' AND ?8",
-        )?
-        .execute((
-            settlement.job.as_str(),
-            slot.due.timestamp_millis(),
-            slot.last.timestamp_millis(),
-            i64::try_from(slot.count).unwrap_or(i64::MAX),
-            end,
-            reason,
-            run.map(|run| run.0),
-            matches!(slot.verdict, Verdict::Run(Trigger::Schedule(_))),
-        ))?;
+    let written = insert.execute((
+        settlement.job.as_str(),
+        slot.due.timestamp_millis(),
+        slot.last.timestamp_millis(),
+        i64::try_from(slot.count).unwrap_or(i64::MAX),
+        end,
+        reason,
+        run.map(|run| run.0),
+        matches!(slot.verdict, Verdict::Run(Trigger::Schedule(_))),
+    ))?;
     Ok(written == 1)
 }
 
 /// The cursor never goes back, whatever the clock does.
-fn write_cursor(connection: &Connection, settlement: &Settlement) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO jobs (name, cursor) VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET cursor = max(coalesce(cursor, ?2), ?2)",
-        )?
-        .execute((settlement.job.as_str(), settlement.cursor.timestamp_millis()))?;
-    Ok(())
+fn prepare_cursor(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO jobs (name, cursor) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET cursor = max(coalesce(cursor, ?2), ?2)",
+    )
 }
