@@ -54,7 +54,7 @@ pub(super) struct Encoded<T> {
 
 /// A stream's fingerprint, and its hash at the end of every [`STRETCH`] on the way: with these its stretches can be hashed
 /// side by side and still be told as one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Hashed {
     pub(super) whole: Fingerprint,
     pub(super) on_the_way: Vec<Sha256>,

@@ -78,7 +78,7 @@ pub enum SourceKind {
 }
 
 /// Size and SHA-256 of a stream of bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Bytes.
     pub bytes: u64,

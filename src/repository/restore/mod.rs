@@ -185,8 +185,8 @@ struct Level {
 
 impl Restoring {
     fn run(mut self, node: Node) -> anyhow::Result<Restored> {
-        let what = || format!("restore to {}", self.wish.to.display());
         let to = self.wish.to.clone();
+        let what = || format!("restore to {}", to.display());
         let is_folder_there = to.symlink_metadata().is_ok_and(|found| found.is_dir());
         if self.wish.dry_run || self.wish.replace && is_folder_there && node.kind == NodeKind::Dir {
             let (Some(above), Some(name)) = (to.parent(), to.file_name()) else {
@@ -197,13 +197,13 @@ impl Restoring {
                 return Ok(Restored { changes: vec![("new", to)], ..Restored::default() });
             }
             let parent = Arc::new(open_folder(CWD, above.as_os_str()).with_context(what)?);
-            self.top(&parent, name, node)?;
+            self.top(&parent, name, node).with_context(what)?;
             return self.end(&parent);
         }
         let place =
             Place::prepare(&to, &self.wish.id, self.wish.is_database, self.wish.replace, true).with_context(what)?;
         let parent = Arc::new(place.parent.try_clone()?);
-        self.top(&parent, place.beside.clone(), node)?;
+        self.top(&parent, place.beside.clone(), node).with_context(what)?;
         let restored = self.end(&parent)?;
         if restored.entries == 0 {
             place.remove_beside();
