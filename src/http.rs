@@ -73,6 +73,24 @@ pub async fn send(client: &Client, mut request: Request) -> reqwest::Result<Resp
     }
 }
 
+/// Why there is no answer, for a person. The address is left out: it may be a secret.
+#[must_use]
+pub fn why(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    // The outer ones only say that there was a request; the inner ones what became of it.
+    let empty = |cause: &String| cause.starts_with("error sending request") || cause.starts_with("client error (");
+    let inner = causes.iter().position(|cause| !empty(cause)).unwrap_or(0);
+    causes.drain(..inner);
+    causes.dedup();
+    causes.join(": ")
+}
+
 /// Where the response points to, if that is the same server: headers may hold secrets that were meant for it alone.
 fn target(response: &Response, from: &Url) -> Option<Url> {
     let to = from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()?;

@@ -6,6 +6,7 @@ mod bucket;
 mod cli;
 mod config;
 mod disk_report;
+mod docker;
 mod docs;
 mod http;
 mod layers;

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schedule", &["model", "config"]),
     ("bucket", &["clock", "config", "text"]),
     ("database", &["text"]),
+    ("docker", &["config", "http"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
     ("repository", &["bucket", "clock", "config", "model", "text", "tree"]),
@@ -26,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "database",
+            "docker",
             "http",
             "model",
             "plain",
@@ -39,9 +41,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("job", &["kinds", "model", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
-    ("runner", &["bucket", "clock", "config", "job", "kinds", "model", "policy", "process", "store", "text"]),
+    ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
-    ("config", &["bucket", "clock", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
+    ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
     ("app", &["clock", "config", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
 ];
 

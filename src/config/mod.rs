@@ -151,6 +151,7 @@ impl Config {
             store: self.settings.data.join("rusuban.db"),
             buckets,
             repositories,
+            docker: self.settings.docker.clone(),
             time_zone: self.settings.time_zone,
             http: http::client()?,
             secrets: self.secrets.clone(),

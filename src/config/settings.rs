@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     bucket::settings::BucketSettings,
+    docker::{Docker, DockerSettings},
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
 };
@@ -38,6 +39,8 @@ pub struct SettingsFile {
     pub bucket: BTreeMap<String, BucketSettings>,
     /// Deduplicated, encrypted repositories in the restic format.
     pub repository: BTreeMap<String, RepositorySettings>,
+    /// The Docker engine whose containers jobs look after.
+    pub docker: DockerSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
@@ -77,6 +80,8 @@ pub struct Settings {
     pub buckets: BTreeMap<String, BucketSettings>,
     /// Repositories by name.
     pub repositories: BTreeMap<String, RepositorySettings>,
+    /// The Docker engine.
+    pub docker: Docker,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// Places by class, where the settings say so.
@@ -108,8 +113,11 @@ impl Settings {
             problems.extend(check_name(&key, name, "repository"));
             problems.extend(repository.check(&key, &known));
         }
+        problems.extend(file.docker.check());
+        let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
-        Self { time_zone, data, buckets, repositories: file.repository, defaults: file.defaults, limits }
+        let (repositories, defaults) = (file.repository, file.defaults);
+        Self { time_zone, data, buckets, repositories, docker, defaults, limits }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.

@@ -262,23 +262,10 @@ impl HttpCall {
         Ok((request, Redactor::new(hidden.into_iter().chain(encoded))))
     }
 
-    /// Why there is no answer, and what is known of the request. The address is left out: it may be a secret.
+    /// Why there is no answer, and what is known of the request.
     fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
         let connected = !error.is_connect();
-        let error = error.without_url();
-        let mut causes = Vec::new();
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
-        // The outer ones only say that there was a request; the inner ones what became of it.
-        let empty = |cause: &String| cause.starts_with("error sending request") || cause.starts_with("client error (");
-        let inner = causes.iter().position(|cause| !empty(cause)).unwrap_or(0);
-        causes.drain(..inner);
-        causes.dedup();
-        let why = causes.join(": ");
-        anyhow::anyhow!("{why}{}", if connected { self.unknown() } else { "" })
+        anyhow::anyhow!("{}{}", http::why(error), if connected { self.unknown() } else { "" })
     }
 
     /// Only what is known is said: a lost answer is not an undone deed.

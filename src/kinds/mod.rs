@@ -19,6 +19,7 @@ use crate::{
     config::mistake::{Problem, suggest},
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
+    docker::{Docker, Engine},
     model::{Debt, DebtId, JobName, Level, RunId},
     policy::MissedPolicy,
     repository::settings::Shelf,
@@ -152,6 +153,8 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// The Docker engine.
+    pub docker: Docker,
     /// Days and weekdays in backups' names and retention are of this zone.
     pub time_zone: chrono_tz::Tz,
     /// The one HTTP client.
@@ -237,6 +240,20 @@ impl Cx {
             .get(name)
             .cloned()
             .ok_or_else(|| anyhow::anyhow!("rusuban.toml has no bucket `{name}`: write `[bucket.{name}]` there"))
+    }
+
+    /// The Docker engine, which has just answered.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn engine(&self) -> anyhow::Result<Engine> {
+        use crate::docker::EngineError;
+        self.services.docker.connect().await.map_err(|error| match error {
+            EngineError::Unreachable { .. } => anyhow::anyhow!(
+                "{error}; is it running, and may this user reach it? `docker = {{ host = \"…\" }}` in rusuban.toml names another"
+            ),
+            error => error.into(),
+        })
     }
 
     /// The repository of that name, not opened yet.

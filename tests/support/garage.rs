@@ -1,5 +1,6 @@
 //! A real S3 server, Garage, on loopback: one for each test process, gone when the process is.
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
@@ -132,20 +133,33 @@ impl Drop for Kept {
 
 impl Kept {
     pub(crate) fn start(folder: &Path, command: &mut Command) -> Self {
+        Self::with_log(folder, command, r#"kill -9 "$1"; rm -rf "$2""#)
+    }
+
+    /// The same; the folder stays.
+    pub(crate) fn start_again(folder: &Path, command: &mut Command) -> Self {
+        Self::with_log(folder, command, r#"kill -9 "$1""#)
+    }
+
+    fn with_log(folder: &Path, command: &mut Command, at_the_end: &str) -> Self {
         let log = File::create(folder.join("log")).unwrap();
         let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
         let process = process.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
-        let script = r#"cat; kill -9 "$1"; rm -rf "$2""#;
-        let mut keeper = Command::new("sh");
-        keeper.args(["-c", script, "keeper", &process.id().to_string()]).arg(folder);
-        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let alive = keeper.spawn().expect("start sh").stdin.take().unwrap();
+        let alive = at_our_end(at_the_end, &[process.id().to_string().as_ref(), folder.as_ref()]);
         Self { process, _alive: alive }
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
+}
+
+/// Runs a script for the shell when what is returned is dropped, or when we die in any way.
+pub(crate) fn at_our_end(script: &str, arguments: &[&OsStr]) -> ChildStdin {
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", &format!("cat; {script}"), "keeper"]).args(arguments);
+    keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    keeper.spawn().expect("start sh").stdin.take().unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test is told by dev/test where the programs are")]

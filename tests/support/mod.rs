@@ -2,6 +2,7 @@
 pub(crate) mod ceph;
 pub(crate) mod cut;
 pub(crate) mod disk;
+pub(crate) mod docker;
 pub(crate) mod fake_s3;
 pub(crate) mod faulty;
 pub(crate) mod garage;

@@ -1,0 +1,247 @@
+//! Requests to an engine, and its answers.
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Body, Client, Method, Response, StatusCode, Url};
+use serde_json::Value;
+
+use super::settings::Address;
+use crate::{config::units::Span, http};
+
+/// The newest version of the API that we have read about; an older engine is spoken to in its own.
+const NEWEST: Version = Version(1, 47);
+/// Older engines lack what we need.
+const OLDEST: Version = Version(1, 24);
+/// What an engine under load may take for a small answer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A version of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u32, pub(super) u32);
+
+/// An engine that has answered.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    address: Address,
+    base: Url,
+    version: Version,
+    is_podman: bool,
+}
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is in use, or its name is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// Anything else that the engine says.
+    #[error("{message} (status {status})")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// Nobody answers.
+    #[error("no Docker engine answers at {address}: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The connection ended before the answer did; what was asked for may be done, or still under way.
+    #[error("the connection to Docker broke before its answer came: {0}")]
+    Broken(String),
+    /// No answer in time; what was asked for may still be under way.
+    #[error("Docker has not answered within {}", Span(*.0))]
+    Silent(Duration),
+}
+
+impl EngineError {
+    /// Whether what was asked for may have been done all the same.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Silent(_))
+    }
+
+    /// Whether the thing is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound(_))
+    }
+}
+
+/// Names and values behind the `?`.
+pub(super) type Query<'a> = &'a [(&'a str, &'a str)];
+
+impl Engine {
+    pub(super) async fn connect(address: &Address) -> Result<Self, EngineError> {
+        let unreachable = |why: String| EngineError::Unreachable { address: address.to_string(), why };
+        let builder = Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let (builder, base) = match address {
+            Address::Socket(path) => (builder.unix_socket(path.clone()), "http://docker/".to_owned()),
+            Address::Http(at) => (builder, format!("http://{at}/")),
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = builder.tls_certs_only([]).build().map_err(|error| unreachable(http::why(error)))?;
+        let base = Url::parse(&base).map_err(|error| unreachable(error.to_string()))?;
+        let inner = Inner { client, address: address.clone(), base, version: OLDEST, is_podman: false };
+        let unversioned = Request { path: "/version", query: &[], body: None, limit: Some(PATIENCE), version: None };
+        let said = inner.json(Method::GET, unversioned).await?;
+        let version = said["ApiVersion"].as_str().and_then(Version::read);
+        let Some(version) = version.filter(|version| *version >= OLDEST) else {
+            return Err(unreachable(format!("it speaks version {} of the API, which is too old", said["ApiVersion"])));
+        };
+        let components = said["Components"].as_array().into_iter().flatten();
+        let is_podman =
+            components.into_iter().any(|part| part["Name"].as_str().is_some_and(|name| name.contains("Podman")));
+        Ok(Self(Arc::new(Inner { version: version.min(NEWEST), is_podman, ..inner })))
+    }
+
+    /// Whether it is Podman behind Docker's API.
+    #[must_use]
+    pub fn is_podman(&self) -> bool {
+        self.0.is_podman
+    }
+
+    /// Whether the engine's own files may be looked at: its socket is on this host.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.0.address, Address::Socket(_))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// What the engine says of itself: `/info`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn info(&self) -> Result<Value, EngineError> {
+        self.get("/info", &[]).await
+    }
+
+    pub(super) async fn get(&self, path: &str, query: Query<'_>) -> Result<Value, EngineError> {
+        self.json(Method::GET, path, query, None, Some(PATIENCE)).await
+    }
+
+    /// Posts, and waits for the answer for `limit`, or for as long as it takes.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: Option<&Value>,
+        limit: Option<Duration>,
+    ) -> Result<Value, EngineError> {
+        let body = body.map(|body| (Body::from(body.to_string()), "application/json"));
+        self.json(Method::POST, path, query, body, limit).await
+    }
+
+    /// Posts what takes a moment.
+    pub(super) async fn post_quick(&self, path: &str, query: Query<'_>) -> Result<Value, EngineError> {
+        self.json(Method::POST, path, query, None, Some(PATIENCE)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str, query: Query<'_>) -> Result<Value, EngineError> {
+        self.json(Method::DELETE, path, query, None, Some(PATIENCE)).await
+    }
+
+    async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        query: Query<'_>,
+        body: Option<(Body, &'static str)>,
+        limit: Option<Duration>,
+    ) -> Result<Value, EngineError> {
+        self.0.json(method, Request { path, query, body, limit, version: Some(self.0.version) }).await
+    }
+
+    /// The response, once its head is there.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        query: Query<'_>,
+        body: Option<(Body, &'static str)>,
+    ) -> Result<Response, EngineError> {
+        self.0.send(method, Request { path, query, body, limit: None, version: Some(self.0.version) }).await
+    }
+}
+
+struct Request<'a> {
+    path: &'a str,
+    query: Query<'a>,
+    body: Option<(Body, &'static str)>,
+    limit: Option<Duration>,
+    version: Option<Version>,
+}
+
+impl Inner {
+    async fn json(&self, method: Method, request: Request<'_>) -> Result<Value, EngineError> {
+        let limit = request.limit;
+        let answering = async {
+            let response = self.send(method, request).await?;
+            let body = response.bytes().await.map_err(|error| EngineError::Broken(http::why(error)))?;
+            // Some answers are a word, some are empty.
+            Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+        };
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, answering).await.map_err(|_| EngineError::Silent(limit))?,
+            None => answering.await,
+        }
+    }
+
+    async fn send(&self, method: Method, request: Request<'_>) -> Result<Response, EngineError> {
+        let mut url = self.base.clone();
+        match request.version {
+            Some(Version(major, minor)) => url.set_path(&format!("/v{major}.{minor}{}", request.path)),
+            None => url.set_path(request.path),
+        }
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(request.query);
+        }
+        let mut sending = self.client.request(method, url);
+        if let Some((body, kind)) = request.body {
+            sending = sending.header("content-type", kind).body(body);
+        }
+        let response = sending.send().await.map_err(|error| {
+            if error.is_connect() {
+                EngineError::Unreachable { address: self.address.to_string(), why: http::why(error) }
+            } else {
+                EngineError::Broken(http::why(error))
+            }
+        })?;
+        let status = response.status();
+        // "It is so already" is an answer, and so is "now speak the other protocol".
+        if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let said = response.text().await.unwrap_or_default();
+        let message =
+            serde_json::from_str::<Value>(&said).ok().and_then(|said| Some(said["message"].as_str()?.to_owned()));
+        let message = message.unwrap_or(said).trim().to_owned();
+        Err(match status {
+            StatusCode::NOT_FOUND => EngineError::NotFound(message),
+            StatusCode::CONFLICT => EngineError::Conflict(message),
+            _ => EngineError::Refused { status: status.as_u16(), message },
+        })
+    }
+}
+
+impl Version {
+    fn read(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+}

@@ -1,0 +1,255 @@
+//! Containers: which there are, what one is, and what is done to it.
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Engine, EngineError};
+use crate::http;
+
+/// A line of the list of containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without the engine's `/`.
+    pub name: String,
+    /// What it does.
+    pub state: State,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it was created from, as it was written then; may be another image by now.
+    pub image: String,
+}
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has never run.
+    Created,
+    /// It runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// It has ended and is about to be started again.
+    Restarting,
+    /// It has ended.
+    Exited,
+    /// It is being removed, is dead, or is in a state that we do not know.
+    Other,
+}
+
+impl State {
+    fn read(word: &str) -> Self {
+        match word {
+            "created" | "configured" | "initialized" => Self::Created,
+            "running" => Self::Running,
+            "paused" => Self::Paused,
+            "restarting" => Self::Restarting,
+            "exited" | "stopped" => Self::Exited,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it holds a process, frozen or not.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+}
+
+/// Something mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// `volume`, `bind`, `tmpfs` …
+    pub kind: String,
+    /// The volume's name.
+    pub volume: Option<String>,
+    /// Where it is on the engine's host.
+    pub source: String,
+    /// Where the container sees it.
+    pub target: String,
+    /// Whether the container may write to it.
+    pub is_writable: bool,
+}
+
+/// All that the engine says of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container(Value);
+
+impl Container {
+    /// From the engine's words.
+    #[must_use]
+    pub fn of(inspected: Value) -> Self {
+        Self(inspected)
+    }
+
+    /// The engine's words, all of them.
+    #[must_use]
+    pub fn raw(&self) -> &Value {
+        &self.0
+    }
+
+    /// Its 64 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0["Id"].as_str().unwrap_or_default()
+    }
+
+    /// Its name, without the engine's `/`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0["Name"].as_str().unwrap_or_default().trim_start_matches('/')
+    }
+
+    /// The image that it was created from, by its digest.
+    #[must_use]
+    pub fn image_id(&self) -> &str {
+        self.0["Image"].as_str().unwrap_or_default()
+    }
+
+    /// What it was created from, as it was written then.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        self.0["Config"]["Image"].as_str().unwrap_or_default()
+    }
+
+    /// One of its labels.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.0["Config"]["Labels"][name].as_str()
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::read(self.0["State"]["Status"].as_str().unwrap_or_default())
+    }
+
+    /// Bytes of its writable layer; only when they were asked for.
+    #[must_use]
+    pub fn written(&self) -> Option<u64> {
+        self.0["SizeRw"].as_u64()
+    }
+
+    /// What is mounted in it.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<Mount> {
+        let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+        let mount = |mount: &Value| Mount {
+            kind: text(&mount["Type"]),
+            volume: mount["Name"].as_str().map(str::to_owned),
+            source: text(&mount["Source"]),
+            target: text(&mount["Destination"]),
+            is_writable: mount["RW"].as_bool().unwrap_or(true),
+        };
+        self.0["Mounts"].as_array().into_iter().flatten().map(mount).collect()
+    }
+}
+
+impl Engine {
+    /// All containers, whatever they do, ordered by name.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn containers(&self) -> Result<Vec<Listed>, EngineError> {
+        let said = self.get("/containers/json", &[("all", "1")]).await?;
+        let mut all: Vec<Listed> = said.as_array().into_iter().flatten().filter_map(listed).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    /// A container by its name or id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn container(&self, name: &str) -> Result<Container, EngineError> {
+        Ok(Container(self.get(&format!("/containers/{name}/json"), &[]).await?))
+    }
+
+    /// The same, with the size of its writable layer, which takes a moment to count.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn container_with_size(&self, name: &str) -> Result<Container, EngineError> {
+        Ok(Container(self.get(&format!("/containers/{name}/json"), &[("size", "1")]).await?))
+    }
+
+    /// Starts it; one that runs is left alone.
+    ///
+    /// # Errors
+    /// When it is not there or does not start.
+    pub async fn start(&self, name: &str) -> Result<(), EngineError> {
+        self.post_quick(&format!("/containers/{name}/start"), &[]).await.map(drop)
+    }
+
+    /// Asks it to end and, after `grace`, kills it; with none its own grace period counts. One that has ended is left alone.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be stopped.
+    pub async fn stop(&self, name: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        let seconds = grace.map(|grace| grace.as_secs().to_string());
+        let query = seconds.iter().map(|seconds| ("t", seconds.as_str())).collect::<Vec<_>>();
+        self.post(&format!("/containers/{name}/stop"), &query, None, None).await.map(drop)
+    }
+
+    /// Freezes it.
+    ///
+    /// # Errors
+    /// When it is not there, does not run, or is frozen.
+    pub async fn pause(&self, name: &str) -> Result<(), EngineError> {
+        self.post_quick(&format!("/containers/{name}/pause"), &[]).await.map(drop)
+    }
+
+    /// Thaws it.
+    ///
+    /// # Errors
+    /// When it is not there or is not frozen.
+    pub async fn unpause(&self, name: &str) -> Result<(), EngineError> {
+        self.post_quick(&format!("/containers/{name}/unpause"), &[]).await.map(drop)
+    }
+
+    /// Gives it another name.
+    ///
+    /// # Errors
+    /// When it is not there or the name is taken.
+    pub async fn rename(&self, name: &str, to: &str) -> Result<(), EngineError> {
+        self.post_quick(&format!("/containers/{name}/rename"), &[("name", to)]).await.map(drop)
+    }
+
+    /// Its files as a tar, without those of volumes and other mounts. It goes on meanwhile.
+    ///
+    /// # Errors
+    /// When it is not there; within the stream, when the connection breaks.
+    pub async fn export(
+        &self,
+        name: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + Send + use<>, EngineError> {
+        let response = self.open(Method::GET, &format!("/containers/{name}/export"), &[], None).await?;
+        Ok(response.bytes_stream().map_err(|error| EngineError::Broken(http::why(error))))
+    }
+
+    /// Removes one that has ended. Its volumes stay.
+    ///
+    /// # Errors
+    /// When it is not there, or runs.
+    pub async fn remove_container(&self, name: &str) -> Result<(), EngineError> {
+        self.delete(&format!("/containers/{name}"), &[]).await.map(drop)
+    }
+}
+
+fn listed(said: &Value) -> Option<Listed> {
+    let names = said["Names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    // Links give a container further names, such as `/web/db`.
+    let name = names.map(|name| name.trim_start_matches('/')).min_by_key(|name| name.matches('/').count())?;
+    let labels = said["Labels"].as_object().into_iter().flatten();
+    Some(Listed {
+        id: said["Id"].as_str()?.to_owned(),
+        name: name.to_owned(),
+        state: State::read(said["State"].as_str().unwrap_or_default()),
+        labels: labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+        image: said["Image"].as_str().unwrap_or_default().to_owned(),
+    })
+}

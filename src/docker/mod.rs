@@ -1,0 +1,15 @@
+//! A Docker engine: containers, images and what is done to them, by its own API.
+//!
+//! Answers are read leniently, as JSON of which we take what we know: engines from 20.10 on and Podman differ in what they say, and
+//! what is copied from one container to the next must not lose fields that we have never heard of.
+mod choose;
+mod client;
+mod container;
+mod image;
+mod settings;
+
+pub use choose::{Choice, Chosen};
+pub use client::{Engine, EngineError};
+pub use container::{Container, Listed, Mount, State};
+pub use image::{Commit, Image, repository_of};
+pub use settings::{Address, Docker, DockerSettings};

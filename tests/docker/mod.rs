@@ -1,0 +1,2 @@
+//! What is done with a Docker engine, on a real one.
+mod engine;

@@ -1,0 +1,174 @@
+//! A real Docker engine in namespaces of its own: one for each test process, gone, with all that it runs, when the process is.
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{ChildStdin, Command, Output, Stdio},
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use rusuban::docker::{Address, Docker, Engine};
+
+use super::garage::{Kept, at_our_end};
+
+/// An image with busybox in it, and `sleep` as what it does.
+pub(crate) const BASE: &str = "base:1";
+
+/// An engine that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Dockerd {
+    folder: PathBuf,
+    process: Mutex<Option<Kept>>,
+    _swept: ChildStdin,
+}
+
+/// This process's engine, started when first asked for, with [`BASE`] in it.
+pub(crate) fn dockerd() -> &'static Dockerd {
+    static DOCKERD: OnceLock<Dockerd> = OnceLock::new();
+    DOCKERD.get_or_init(|| {
+        let dockerd = Dockerd::start();
+        dockerd.import_base();
+        dockerd
+    })
+}
+
+/// No engine at all.
+pub(crate) fn none() -> Docker {
+    Docker::at(Address::Socket("/nowhere/docker.sock".into()))
+}
+
+impl Dockerd {
+    /// Starts one of one's own, without any image.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("rusuban-docker").tempdir().unwrap().keep();
+        // The kernel keeps empty cgroups of containers that died with their engine.
+        let sweep = r#"sleep 1; rm -rf "$1"; find /sys/fs/cgroup -depth -type d -path "*/$2*" -exec rmdir {} +"#;
+        let swept = at_our_end(sweep, &[folder.as_os_str(), folder.file_name().unwrap()]);
+        let dockerd = Self { folder, process: Mutex::new(None), _swept: swept };
+        dockerd.launch();
+        dockerd
+    }
+
+    fn launch(&self) {
+        // In a PID namespace of its own all that it started dies with it; in a network namespace of its own it cannot touch
+        // the interfaces of another engine; in a mount namespace of its own its mounts go with it.
+        let script = r#"
+            mount --make-rprivate /
+            ip link set lo up
+            rm -f "$1/pid" "$1/sock"
+            exec dockerd --data-root "$1/root" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/sock" \
+                --iptables=false --ip-masq=false --storage-driver overlay2 --cgroup-parent "/$2"
+        "#;
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "--mount-proc",
+            "sh",
+            "-ec",
+            script,
+            "dockerd",
+        ]);
+        command.arg(&self.folder).arg(self.folder.file_name().unwrap());
+        let mut process = Kept::start_again(&self.folder, &mut command);
+        let begun = Instant::now();
+        while !self.answers() {
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(!process.has_ended(), "dockerd ended before it answered: {}", log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "dockerd does not answer after a minute: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        *self.process.lock().unwrap() = Some(process);
+    }
+
+    /// Kills it and all that it runs, as a power cut does, and starts it again.
+    pub(crate) fn power_cut(&self) {
+        drop(self.process.lock().unwrap().take());
+        self.launch();
+    }
+
+    fn answers(&self) -> bool {
+        self.socket().exists() && self.try_cli(&["version"]).is_ok()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("sock")
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub(crate) fn docker(&self) -> Docker {
+        Docker::at(Address::Socket(self.socket()))
+    }
+
+    pub(crate) async fn engine(&self) -> Engine {
+        self.docker().connect().await.unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", &self.host()]).args(arguments).env("DOCKER_BUILDKIT", "0").env_remove("DOCKER_HOST");
+        command
+    }
+
+    /// Runs the `docker` command: what it printed, or what it complained of.
+    pub(crate) fn try_cli(&self, arguments: &[&str]) -> Result<String, String> {
+        let Output { status, stdout, stderr } =
+            self.command(arguments).output().expect("docker is installed by dev/test");
+        let [printed, said] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        if status.success() { Ok(printed) } else { Err(format!("docker {}: {said}", arguments.join(" "))) }
+    }
+
+    /// Runs the `docker` command, which must succeed.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> String {
+        self.try_cli(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What `docker inspect` says.
+    pub(crate) fn inspect(&self, name: &str) -> serde_json::Value {
+        let said: serde_json::Value = serde_json::from_str(&self.cli(&["inspect", name])).unwrap();
+        said[0].clone()
+    }
+
+    /// Builds an image from a Dockerfile's text.
+    pub(crate) fn build(&self, name: &str, dockerfile: &str) {
+        self.with_input(&["build", "-t", name, "-"], dockerfile.as_bytes());
+    }
+
+    /// A container that runs until it is told to end.
+    pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> String {
+        let all: Vec<&str> = ["run", "-d", "--name", name].iter().chain(arguments).copied().collect();
+        self.cli(&all)
+    }
+
+    fn with_input(&self, arguments: &[&str], input: &[u8]) {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("docker runs");
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        assert!(status.success(), "docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&stderr));
+    }
+
+    /// Makes [`BASE`]: busybox under all its names, and a command that ends when it is asked to.
+    pub(crate) fn import_base(&self) {
+        let script = r#"
+            mkdir bin etc proc sys tmp root
+            cp -L "$(command -v busybox)" bin/busybox
+            for name in $(bin/busybox --list); do [ "$name" = busybox ] || ln -s busybox "bin/$name"; done
+            echo root:x:0:0:root:/root:/bin/sh > etc/passwd
+            echo www:x:33:33:www:/:/bin/sh >> etc/passwd
+            tar -c .
+        "#;
+        let place = tempfile::tempdir().unwrap();
+        let tar = Command::new("sh").args(["-ec", script]).current_dir(place.path()).output().unwrap();
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        let wait = r#"CMD ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]"#;
+        self.with_input(&["import", "-c", wait, "-", BASE], &tar.stdout);
+    }
+}
