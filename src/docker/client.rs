@@ -12,7 +12,7 @@ const NEWEST: Version = Version(1, 47);
 /// Older engines lack what we need.
 const OLDEST: Version = Version(1, 24);
 /// What an engine under load may take for a small answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

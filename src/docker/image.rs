@@ -1,7 +1,9 @@
 //! Images: what one is, and making one of a container.
+use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
 use super::client::{Engine, EngineError};
+use crate::http;
 
 /// All that the engine says of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,12 +14,10 @@ pub struct Image(Value);
 pub struct Commit<'a> {
     /// The container's id.
     pub container: &'a str,
-    /// The new image's name.
-    pub repository: &'a str,
-    /// And its tag.
-    pub tag: &'a str,
     /// Whether the container is frozen meanwhile.
     pub pause: bool,
+    /// Who made it and why.
+    pub comment: &'a str,
     /// Labels that the image gets beside the container's own.
     pub labels: &'a [(&'a str, String)],
 }
@@ -54,6 +54,12 @@ impl Image {
         self.0["Config"]["Labels"][name].as_str()
     }
 
+    /// Who made it and why. Unlike a label, an image made of a container does not get that of the image below.
+    #[must_use]
+    pub fn comment(&self) -> &str {
+        self.0["Comment"].as_str().unwrap_or_default()
+    }
+
     /// Bytes of all its layers, unpacked.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -70,21 +76,18 @@ impl Engine {
         Ok(Image(self.get(&format!("/images/{name}/json"), &[]).await?))
     }
 
-    /// The ids of images that have this label, and of those only the ones without a name if so asked.
+    /// The ids of images that have this label, `name` or `name=value`; also of those that have no name and are others' parents.
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn images_labelled(&self, label: &str, only_nameless: bool) -> Result<Vec<String>, EngineError> {
-        let mut filters = json!({ "label": [label] });
-        if only_nameless {
-            filters["dangling"] = json!(["true"]);
-        }
-        let said = self.get("/images/json", &[("filters", &filters.to_string())]).await?;
+    pub async fn images_labelled(&self, label: &str) -> Result<Vec<String>, EngineError> {
+        let filters = json!({ "label": [label] }).to_string();
+        let said = self.get("/images/json", &[("all", "1"), ("filters", &filters)]).await?;
         let ids = said.as_array().into_iter().flatten().filter_map(|image| image["Id"].as_str());
         Ok(ids.map(str::to_owned).collect())
     }
 
-    /// Makes an image of a container, for as long as it takes. Returns its id.
+    /// Makes an image of a container, for as long as it takes. It has no name yet. Returns its id.
     ///
     /// # Errors
     /// When the engine refuses; when the connection breaks, it may still be making it.
@@ -94,14 +97,29 @@ impl Engine {
         let changes = changes.join("\n");
         let query = [
             ("container", commit.container),
-            ("repo", commit.repository),
-            ("tag", commit.tag),
+            ("comment", commit.comment),
             ("pause", if commit.pause { "1" } else { "0" }),
             ("changes", &changes),
         ];
         // Without a body the engine takes the container's whole configuration; with one it takes what it merges.
         let said = self.post("/commit", &query, None, None).await?;
         Ok(said["Id"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Takes in the images of a tar as `docker save` writes it.
+    ///
+    /// # Errors
+    /// When the engine refuses it, at its head or half way.
+    pub async fn load(&self, tar: impl Into<Body>) -> Result<(), EngineError> {
+        let body = (tar.into(), "application/x-tar");
+        let response = self.open(Method::POST, "/images/load", &[("quiet", "1")], Some(body)).await?;
+        // The head says 200 before the tar was looked at.
+        let said = response.text().await.map_err(|error| EngineError::Broken(http::why(error)))?;
+        let error = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["error"].as_str()?.to_owned());
+        match said.lines().find_map(error) {
+            Some(message) => Err(EngineError::Refused { status: 200, message }),
+            None => Ok(()),
+        }
     }
 
     /// Gives an image a name; an image that had it loses it.

@@ -5,11 +5,15 @@
 mod choose;
 mod client;
 mod container;
+mod events;
 mod image;
 mod settings;
+mod snapshots;
 
 pub use choose::{Choice, Chosen};
 pub use client::{Engine, EngineError};
 pub use container::{Container, Listed, Mount, State};
+pub use events::{Event, Events};
 pub use image::{Commit, Image, repository_of};
 pub use settings::{Address, Docker, DockerSettings};
+pub use snapshots::{Snapshot, label};

@@ -1,6 +1,7 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod backup;
 pub mod command;
+pub mod container_snapshot;
 pub mod disk_report;
 mod generations;
 pub mod http_call;
@@ -270,8 +271,15 @@ impl Cx {
 }
 
 /// The kinds.
-pub const KINDS: &[KindEntry] =
-    &[backup::ENTRY, command::ENTRY, disk_report::ENTRY, http_call::ENTRY, mirror::ENTRY, repository_care::ENTRY];
+pub const KINDS: &[KindEntry] = &[
+    backup::ENTRY,
+    command::ENTRY,
+    container_snapshot::ENTRY,
+    disk_report::ENTRY,
+    http_call::ENTRY,
+    mirror::ENTRY,
+    repository_care::ENTRY,
+];
 
 /// The kind of that name.
 #[must_use]

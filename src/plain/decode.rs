@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     age::{Decryptor, Identity},
-    encode::{Hashed, Hashing, STRETCH, hex},
+    encode::{Hashed, Hashing, STRETCH},
     manifest::{Fingerprint, Source},
 };
 use crate::{
     bucket::{Bucket, BucketError},
+    text,
     tree::cancelled_error,
 };
 
@@ -75,7 +76,9 @@ pub(super) async fn compare_stretches(
     let stretch = async |(index, begin): (usize, u64)| {
         let range = begin..whole.bytes.min(begin + STRETCH as u64);
         let before = index.checked_sub(1).map_or_else(Sha256::new, |before| on_the_way[before].clone());
-        let after = on_the_way.get(index).map_or_else(|| whole.sha256.clone(), |hash| hex(&hash.clone().finalize()));
+        let after = on_the_way
+            .get(index)
+            .map_or_else(|| whole.sha256.clone(), |hash| text::hexadecimal(&hash.clone().finalize()));
         let found = hash(bucket, key, Some(range.clone()), range.end - begin, before, reading, |_| true).await?;
         ensure!(found.1 == after, "{key} is not what was stored: bytes {begin} to {} differ", range.end);
         Ok(())
@@ -119,7 +122,7 @@ async fn hash(
                 break;
             }
         }
-        (bytes, hex(&hash.finalize()))
+        (bytes, text::hexadecimal(&hash.finalize()))
     });
     let fetched = fetch(bucket, key, range, size, reading, sender).await;
     let found = hashing.await.context("read back")?;

@@ -16,7 +16,7 @@ use super::{
     age::{Encryptor, Recipient},
     manifest::Fingerprint,
 };
-use crate::tree::cancelled_error;
+use crate::{text, tree::cancelled_error};
 
 /// Each thread of the compressor is given pieces of so many bytes: zstd's own choice is four times as much memory for
 /// no gain that could be measured.
@@ -106,7 +106,7 @@ impl<W> Hashing<W> {
     }
 
     pub(super) fn end(self) -> (W, Fingerprint) {
-        (self.inner, Fingerprint { bytes: self.bytes, sha256: hex(&self.hash.finalize()) })
+        (self.inner, Fingerprint { bytes: self.bytes, sha256: text::hexadecimal(&self.hash.finalize()) })
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -174,16 +174,6 @@ impl Aside {
     fn died() -> io::Error {
         io::Error::other("the thread that hashes died")
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// A source's bytes on their way to the compressor; ends soon after it was asked to.

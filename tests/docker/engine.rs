@@ -55,20 +55,21 @@ async fn an_image_made_of_a_container_keeps_all_of_its_configuration() {
     dockerd.run("app", &["-e", "B=2", "-w", "/tmp", "--stop-timeout", "7", "app:1", "sleep", "1000"]);
     let engine = dockerd.engine().await;
     let labels = [("rusuban.test", r#"a "quoted" $text"#.to_owned())];
-    let commit = Commit { container: "app", repository: "kept/app", tag: "Mon", pause: true, labels: &labels };
+    let commit = Commit { container: "app", pause: true, comment: "by a test", labels: &labels };
     let id = engine.commit(&commit).await.unwrap();
+    assert_eq!(engine.images_labelled("rusuban.test").await.unwrap(), [id.as_str()]);
+    engine.tag(&id, "kept/app", "Mon").await.unwrap();
     let image = engine.image("kept/app:Mon").await.unwrap();
     assert_eq!((image.id(), image.names()), (id.as_str(), vec!["kept/app:Mon"]));
     assert_eq!(image.label("rusuban.test"), Some(r#"a "quoted" $text"#));
-    assert_eq!(image.label("a"), Some("b"));
+    assert_eq!((image.label("a"), image.comment()), (Some("b"), "by a test"));
     let (container, kept) = (dockerd.inspect("app"), dockerd.inspect("kept/app:Mon"));
     for key in ["Env", "Cmd", "WorkingDir", "Healthcheck", "StopSignal", "StopTimeout", "Shell"] {
         assert_eq!(container["Config"][key], kept["Config"][key], "{key}");
     }
-    assert!(engine.images_labelled("rusuban.test", true).await.unwrap().is_empty());
     engine.tag(&id, "kept/app", "Jan").await.unwrap();
     engine.remove_image("kept/app:Mon").await.unwrap();
-    assert_eq!(engine.images_labelled("rusuban.test", false).await.unwrap(), [id.as_str()]);
+    assert_eq!(engine.images_labelled("rusuban.test").await.unwrap(), [id.as_str()]);
     engine.remove_image(&id).await.unwrap();
     assert!(engine.image(&id).await.unwrap_err().is_not_found());
 }

@@ -1,2 +1,3 @@
 //! What is done with a Docker engine, on a real one.
 mod engine;
+mod snapshot;

@@ -1,0 +1,77 @@
+//! What the engine says as it happens.
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Engine, EngineError};
+use crate::http;
+
+/// A line longer than this is no event.
+const LONGEST: usize = 1 << 20;
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What: `pause`, `die`, `health_status: healthy` …
+    pub action: String,
+    /// When, in nanoseconds since 1970, by the engine's clock.
+    pub at: i64,
+}
+
+/// Events as they come.
+#[derive(Debug)]
+pub struct Events {
+    response: reqwest::Response,
+    unread: Vec<u8>,
+}
+
+impl Engine {
+    /// What happens from now on to a container, of these kinds.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn events(&self, container: &str, kinds: &[&str]) -> Result<Events, EngineError> {
+        let filters = json!({ "type": ["container"], "container": [container], "event": kinds }).to_string();
+        let response = self.open(Method::GET, "/events", &[("filters", &filters)], None).await?;
+        Ok(Events { response, unread: Vec::new() })
+    }
+}
+
+impl Events {
+    /// The next one; none when the engine has ended the stream.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Event>, EngineError> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                if let Some(event) = serde_json::from_slice(&line).ok().as_ref().and_then(read) {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            if self.unread.len() > LONGEST {
+                return Err(EngineError::Broken("an event has no end".to_owned()));
+            }
+            match self.response.chunk().await.map_err(|error| EngineError::Broken(http::why(error)))? {
+                Some(chunk) => self.unread.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What has happened by now; waits until nothing more has come for `silence`.
+    pub async fn so_far(mut self, silence: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Ok(Ok(Some(event))) = tokio::time::timeout(silence, self.next()).await {
+            events.push(event);
+        }
+        events
+    }
+}
+
+fn read(said: &Value) -> Option<Event> {
+    Some(Event { action: said["Action"].as_str()?.to_owned(), at: said["timeNano"].as_i64()? })
+}

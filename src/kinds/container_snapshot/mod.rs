@@ -1,0 +1,152 @@
+//! `container-snapshot`: containers committed to images, under tags that come again.
+mod flatten;
+mod keys;
+mod names;
+mod room;
+mod shelf;
+mod take;
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, stream};
+use schemars::JsonSchema;
+
+pub use keys::ContainerSnapshot;
+
+use self::{room::Room, take::Taking};
+use super::{Cx, Kind, KindEntry, Site, Summary};
+use crate::{
+    config::{mistake::Problem, units::Span},
+    docker::{Container, Engine, Listed, repository_of},
+    policy::MissedPolicy,
+    text,
+};
+
+/// This kind's line in the table.
+pub const ENTRY: KindEntry = KindEntry {
+    name: "container-snapshot",
+    summary: "Commits containers to images, under weekday and month tags that come again",
+    example: include_str!("../../../jobs/container-snapshot.toml"),
+    parse: super::read::<ContainerSnapshot>,
+    schema: ContainerSnapshot::json_schema,
+    missed: MissedPolicy::Latest,
+    class: "disk",
+    timeout: Some(Span::hours(6)),
+};
+
+#[async_trait]
+impl Kind for ContainerSnapshot {
+    fn check(&self, _: &Site) -> Vec<Problem> {
+        self.problems()
+    }
+
+    fn locks(&self) -> Vec<String> {
+        self.choice().exact_names().map(|name| format!("container:{name}")).collect()
+    }
+
+    async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
+        let began = cx.clock.now();
+        let engine = cx.engine().await?;
+        let chosen = self.choice().pick(&engine.containers().await?);
+        let mut failures = chosen.missing;
+        let (named, nameless) = self.name(&engine, &chosen.containers).await;
+        failures.extend(nameless);
+        let room = Room::of(&engine).await?;
+        if !room.is_known() && !named.is_empty() {
+            cx.info("how much room Docker has left cannot be seen from here, so it is not looked at");
+        }
+        let never_paused = self.never_paused().pick(&chosen.containers).containers;
+        let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
+        let taken = stream::iter(named).map(|(container, repository)| {
+            let pause = self.pause && !never_paused.iter().any(|one| one.id == container.id);
+            let taking = Taking { cx, engine: &engine, room: &room, container, repository, tags: &tags, pause };
+            async move {
+                let name = taking.container.name.clone();
+                if cx.cancelled.is_cancelled() {
+                    return Err(format!("{name}: not begun"));
+                }
+                cx.step(&name, taking.take()).await.map_err(|error| format!("{name}: {error:#}"))
+            }
+        });
+        let taken: Vec<_> = taken.buffer_unordered(self.at_once()).collect().await;
+        let (mut kept, mut bytes) = (0, 0);
+        for one in taken {
+            match one {
+                Ok(added) => (kept, bytes) = (kept + 1, bytes + added),
+                Err(why) => failures.push(why),
+            }
+        }
+        if !cx.cancelled.is_cancelled() {
+            cx.step("old snapshots", self.thin(cx, &engine, began)).await?;
+        }
+        let done = format!(
+            "{} kept as {}, {} above their images",
+            text::count(kept, "container"),
+            tags.join(" and "),
+            text::size(bytes)
+        );
+        if failures.is_empty() {
+            return Ok(done);
+        }
+        failures.sort();
+        if kept == 0 { bail!(failures.join("; ")) } else { bail!("{}; {done}", failures.join("; ")) }
+    }
+}
+
+impl ContainerSnapshot {
+    fn at_once(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.at_once.map_or_else(|| (cores / 2).clamp(1, 4), |at_once| at_once.get() as usize)
+    }
+
+    /// The repository of each container's snapshots, and why some have none.
+    async fn name(&self, engine: &Engine, containers: &[Listed]) -> (Vec<(Listed, String)>, Vec<String>) {
+        let (mut named, mut failures) = (Vec::new(), Vec::new());
+        for container in containers {
+            let repository = match &self.image {
+                Some(pattern) => Ok(names::repository(pattern, &container.name)),
+                None => own_repository(engine, container).await,
+            };
+            match repository {
+                Ok(repository) => named.push((container.name.clone(), repository)),
+                Err(error) => failures.push(format!("{}: {error:#}", container.name)),
+            }
+        }
+        let collisions = names::collisions(&named);
+        for (name, others) in &collisions {
+            failures.push(format!(
+                "{name}: its snapshots and those of {} would have the same name; write `image = \"snapshots/{{container}}\"`",
+                others.join(", ")
+            ));
+        }
+        named.retain(|(name, _)| !collisions.contains_key(name));
+        let listed = |name: &String| containers.iter().find(|one| one.name == *name).cloned();
+        (named.into_iter().filter_map(|(name, repository)| Some((listed(&name)?, repository))).collect(), failures)
+    }
+
+    /// Removes what has lost its tag, and what `keep` has no place for.
+    async fn thin(&self, cx: &Cx, engine: &Engine, began: DateTime<Utc>) -> anyhow::Result<()> {
+        let local = self.keep.map(|keep| keep.local.get());
+        shelf::thin(cx, engine, local, began).await.context("remove old snapshots")
+    }
+}
+
+/// The name of the image that a container was made of.
+async fn own_repository(engine: &Engine, container: &Listed) -> anyhow::Result<String> {
+    let container: Container = engine.container(&container.id).await?;
+    if let Some(name) = repository_of(container.image()) {
+        return Ok(name.to_owned());
+    }
+    // It was made of a mere id, or its image has lost its name since.
+    let image = engine.image(container.image_id()).await?;
+    let mut names: Vec<&str> = image.names().into_iter().filter_map(repository_of).collect();
+    names.dedup();
+    match names[..] {
+        [name] => Ok(name.to_owned()),
+        _ => bail!(
+            "its image has {}; write `image = \"snapshots/{{container}}\"`",
+            if names.is_empty() { "no name" } else { "several names" }
+        ),
+    }
+}
