@@ -2,6 +2,7 @@
 //!
 //! Answers are read leniently, as JSON of which we take what we know: engines from 20.10 on and Podman differ in what they say, and
 //! what is copied from one container to the next must not lose fields that we have never heard of.
+mod archive;
 mod choose;
 mod client;
 mod container;
@@ -10,6 +11,7 @@ mod image;
 mod settings;
 mod snapshots;
 
+pub use archive::{Content, Part, Saved};
 pub use choose::{Choice, Chosen};
 pub use client::{Engine, EngineError};
 pub use container::{Container, Listed, Mount, State};

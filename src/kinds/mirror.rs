@@ -2,7 +2,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -11,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cx, Kind, KindEntry, Site, Summary,
+    Cx, Kind, KindEntry, LOCK_PATIENCE, Site, Summary,
     generations::{self, Kept},
     listening::Listening,
 };
@@ -38,9 +37,6 @@ pub const ENTRY: KindEntry = KindEntry {
     class: "network",
     timeout: Some(Span::hours(48)),
 };
-
-/// Another's lock, a prune's for example, is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Backups, copied to a second place.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -197,7 +193,7 @@ impl Mirror {
         let listening = Listening::new(cx, "");
         let setting = CopySetting {
             host: crate::model::host_name(),
-            patience: PATIENCE,
+            patience: LOCK_PATIENCE,
             listener: Arc::clone(&listening) as Arc<dyn Listener>,
             cancelled: cx.cancelled.clone(),
         };

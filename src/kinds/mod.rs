@@ -9,7 +9,7 @@ mod listening;
 pub mod mirror;
 pub mod repository_care;
 
-use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,9 @@ pub trait Kind: Send + Sync + Debug {
     /// Anything that keeps it from being done; the chain of contexts is the run's message.
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary>;
 }
+
+/// Another's lock on a repository, a prune's for example, is waited for so long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// One line that says what a run did, such as `3 sources, 1.2 GiB stored and read back`.
 pub type Summary = String;

@@ -1,3 +1,4 @@
 //! What is done with a Docker engine, on a real one.
 mod engine;
+mod outside;
 mod snapshot;

@@ -1,18 +1,15 @@
 //! A backup in a repository: deduplicated and encrypted, in the restic format.
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 
 use super::{Backup, copy_database, keys::From, own, sources_tree};
 use crate::{
-    kinds::{Cx, Summary, generations, listening::Listening},
+    kinds::{Cx, LOCK_PATIENCE, Summary, generations, listening::Listening},
     repository::{self, Id, Repository, Setting, Single, Snapshot},
     text,
     tree::{Listener, Tree},
 };
-
-/// Another's lock, a prune's for example, is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> anyhow::Result<Summary> {
     let shelf = cx.repository(name)?;
@@ -44,7 +41,7 @@ async fn write(backup: &Backup, cx: &Cx, repository: &Repository, spool: &Path) 
         spool: spool.to_owned(),
         listener: Arc::clone(&listening) as Arc<dyn Listener>,
         cancelled: cx.cancelled.clone(),
-        patience: PATIENCE,
+        patience: LOCK_PATIENCE,
     };
     let begun = cx.step("open", repository::Backup::begin(repository.clone(), setting, &cx.clock));
     let mut writer = begun.await?;

@@ -6,7 +6,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::names::{self, PLACES};
-use crate::{config::mistake::Problem, docker::Choice};
+use crate::{
+    config::mistake::Problem,
+    docker::Choice,
+    kinds::Site,
+    retention::{Keep, Rotation, Rule},
+};
 
 /// Containers, kept as images on their host.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,7 +33,9 @@ pub struct ContainerSnapshot {
     pub rotation: Option<SnapshotRotation>,
     /// Instead of `rotation`: patterns of tags, with `{weekday}`, `{month}`, `{month-on-first}`, `{date}`, `{time}`, `{year}`, `{week}` and `{run}`.
     pub tags: Vec<String>,
-    /// How many snapshots of each container stay [default: what has a tag].
+    /// Also stored in this repository of rusuban.toml: image, layers and the container's description, off the host.
+    pub repository: Option<String>,
+    /// How many snapshots stay: `local` on the host [default: what has a tag], the others in the repository [default: as `rotation` says].
     pub keep: Option<KeepSnapshots>,
     /// Containers stand still while they are copied, so that their files are of one moment.
     pub pause: bool,
@@ -50,11 +57,31 @@ pub enum SnapshotRotation {
 }
 
 /// How many snapshots stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct KeepSnapshots {
     /// Of each container on its host, the newest so many.
-    pub local: NonZeroU32,
+    pub local: Option<NonZeroU32>,
+    /// In the repository: the newest ones, whatever their age.
+    pub last: u32,
+    /// Of the last hours that have one.
+    pub hourly: u32,
+    /// Of the last days.
+    pub daily: u32,
+    /// Of the last weeks; a week begins on Monday.
+    pub weekly: u32,
+    /// Of the last months.
+    pub monthly: u32,
+    /// Of the last years.
+    pub yearly: u32,
+}
+
+impl KeepSnapshots {
+    /// What it says of the repository.
+    fn stored(self) -> Keep {
+        let Self { local: _, last, hourly, daily, weekly, monthly, yearly } = self;
+        Keep { last, hourly, daily, weekly, monthly, yearly }
+    }
 }
 
 impl Default for ContainerSnapshot {
@@ -68,6 +95,7 @@ impl Default for ContainerSnapshot {
             image: None,
             rotation: None,
             tags: Vec::new(),
+            repository: None,
             keep: None,
             pause: true,
             never_pause: Vec::new(),
@@ -103,8 +131,21 @@ impl ContainerSnapshot {
         }
     }
 
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    /// What stays in the repository.
+    pub(super) fn rule(&self) -> Rule {
+        let keep = self.keep.map(KeepSnapshots::stored).filter(|keep| *keep != Keep::default());
+        let rotates = self.tags.is_empty() && self.rotation.unwrap_or_default() == SnapshotRotation::WeekdayMonth;
+        match keep {
+            Some(keep) => Rule::Keep(keep),
+            None if rotates => Rule::Rotate(Rotation::WeekdayMonth),
+            None => Rule::Everything,
+        }
+    }
+
+    pub(super) fn problems(&self, site: &Site) -> Vec<Problem> {
         let mut problems = self.choice().check();
+        problems.extend(self.repository.iter().filter_map(|name| site.knows_repository("repository", name)));
+        problems.extend(self.problems_of_keep());
         if !self.never_pause.is_empty() {
             problems.extend(
                 self.never_paused()
@@ -124,7 +165,7 @@ impl ContainerSnapshot {
         }
         let pass =
             |pattern: &String| ["{date}", "{year}", "{run}", "{week}"].iter().any(|place| pattern.contains(place));
-        if self.keep.is_none() && self.patterns().iter().any(pass) {
+        if self.keep.is_none_or(|keep| keep.local.is_none()) && self.patterns().iter().any(pass) {
             let key = if self.tags.is_empty() { "rotation" } else { "tags" };
             problems.push(
                 Problem::new(key, "these tags never come again, so the snapshots would fill the disk")
@@ -145,6 +186,21 @@ impl ContainerSnapshot {
             }
         }
         problems
+    }
+}
+
+impl ContainerSnapshot {
+    fn problems_of_keep(&self) -> Option<Problem> {
+        let keep = self.keep?;
+        if keep == KeepSnapshots::default() {
+            let hint = "such as `keep = { local = 7 }`; leave it out to keep what has a tag";
+            Some(Problem::new("keep", "it does not say how many stay").hint(hint))
+        } else if keep.stored() != Keep::default() && self.repository.is_none() {
+            let hint = "on the host `local` counts; the others are for a `repository`";
+            Some(Problem::new("keep", "these say what stays in a repository, and there is none").hint(hint))
+        } else {
+            None
+        }
     }
 }
 
@@ -172,7 +228,10 @@ mod tests {
     fn each_mistake_is_told_at_its_key() {
         let problems = |toml: &str| -> Vec<String> {
             let keys: ContainerSnapshot = toml::from_str(toml).unwrap();
-            keys.problems().into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
+            keys.problems(&Site::default())
+                .into_iter()
+                .map(|problem| format!("{}: {}", problem.key, problem.message))
+                .collect()
         };
         for fine in [
             "all = true",
@@ -189,6 +248,9 @@ mod tests {
             ("all = true\ntags = ['{run}']", "tags: these tags never"),
             ("all = true\ntags = ['{weekday}', '{day}']", "tags[1]: `{day}` has an unknown"),
             ("all = true\ntags = ['a b']", "tags[0]: `a b` cannot"),
+            ("all = true\nkeep = {}", "keep: it does not say"),
+            ("all = true\nkeep = { daily = 7 }", "keep: these say"),
+            ("all = true\nrotation = 'dated'\nkeep = { local = 7, daily = 7 }", "keep: these say"),
             ("all = true\nimage = 'snapshots/{name}'", "image: `snapshots/{name}` has"),
             ("all = true\nimage = 'blog:Mon'", "image: `blog:Mon` cannot"),
             ("all = true\nimage = 'Blog'", "image: `Blog` cannot"),

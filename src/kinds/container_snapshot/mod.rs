@@ -4,21 +4,27 @@ mod keys;
 mod names;
 mod room;
 mod shelf;
+mod store;
 mod take;
+
+use std::num::NonZeroU32;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use schemars::JsonSchema;
 
 pub use keys::ContainerSnapshot;
 
-use self::{room::Room, take::Taking};
+use self::{
+    room::Room,
+    store::Off,
+    take::{Taken, Taking},
+};
 use super::{Cx, Kind, KindEntry, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Container, Engine, Listed, repository_of},
+    docker::{Container, Engine, Image, Listed, repository_of},
     policy::MissedPolicy,
     text,
 };
@@ -37,12 +43,21 @@ pub const ENTRY: KindEntry = KindEntry {
 
 #[async_trait]
 impl Kind for ContainerSnapshot {
-    fn check(&self, _: &Site) -> Vec<Problem> {
-        self.problems()
+    fn check(&self, site: &Site) -> Vec<Problem> {
+        self.problems(site)
+    }
+
+    fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
     }
 
     fn locks(&self) -> Vec<String> {
         self.choice().exact_names().map(|name| format!("container:{name}")).collect()
+    }
+
+    fn keeps_databases(&self) -> bool {
+        // A container's layer is a file of which little changes from night to night.
+        true
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
@@ -70,27 +85,41 @@ impl Kind for ContainerSnapshot {
             }
         });
         let taken: Vec<_> = taken.buffer_unordered(self.at_once()).collect().await;
-        let (mut kept, mut bytes) = (0, 0);
+        let (mut kept, mut bytes) = (Vec::new(), 0);
         for one in taken {
             match one {
-                Ok(added) => (kept, bytes) = (kept + 1, bytes + added),
+                Ok(Taken { container, image, added }) => {
+                    bytes += added;
+                    kept.push((container, image));
+                }
                 Err(why) => failures.push(why),
             }
         }
-        if !cx.cancelled.is_cancelled() {
-            cx.step("old snapshots", self.thin(cx, &engine, began)).await?;
-        }
-        let done = format!(
+        let mut done = format!(
             "{} kept as {}, {} above their images",
-            text::count(kept, "container"),
+            text::count(kept.len(), "container"),
             tags.join(" and "),
             text::size(bytes)
         );
+        if !cx.cancelled.is_cancelled() {
+            // What is not off the host yet is not pushed out of it either.
+            let mut local = self.keep.and_then(|keep| keep.local).map(NonZeroU32::get);
+            match self.store(cx, &engine, &room, &mut kept, !failures.is_empty()).await {
+                Ok(None) => {}
+                Ok(Some(stored)) => done = format!("{done}; {stored}"),
+                Err(error) => {
+                    local = None;
+                    failures.push(format!("off the host: {error:#}"));
+                }
+            }
+            let thinning = async { shelf::thin(cx, &engine, local, began).await.context("remove old snapshots") };
+            cx.step("old snapshots", thinning).await?;
+        }
         if failures.is_empty() {
             return Ok(done);
         }
         failures.sort();
-        if kept == 0 { bail!(failures.join("; ")) } else { bail!("{}; {done}", failures.join("; ")) }
+        if kept.is_empty() { bail!(failures.join("; ")) } else { bail!("{}; {done}", failures.join("; ")) }
     }
 }
 
@@ -125,10 +154,18 @@ impl ContainerSnapshot {
         (named.into_iter().filter_map(|(name, repository)| Some((listed(&name)?, repository))).collect(), failures)
     }
 
-    /// Removes what has lost its tag, and what `keep` has no place for.
-    async fn thin(&self, cx: &Cx, engine: &Engine, began: DateTime<Utc>) -> anyhow::Result<()> {
-        let local = self.keep.map(|keep| keep.local.get());
-        shelf::thin(cx, engine, local, began).await.context("remove old snapshots")
+    /// Stores what was taken in the job's repository, if it has one.
+    async fn store(
+        &self,
+        cx: &Cx,
+        engine: &Engine,
+        room: &Room,
+        taken: &mut [(String, Image)],
+        is_partial: bool,
+    ) -> anyhow::Result<Option<String>> {
+        let Some(repository) = self.repository.as_ref().filter(|_| !taken.is_empty()) else { return Ok(None) };
+        taken.sort_by(|one, other| one.0.cmp(&other.0));
+        Off { cx, engine, room, taken, is_partial }.store(repository, self.rule()).await.map(Some)
     }
 }
 

@@ -8,9 +8,6 @@ use anyhow::bail;
 
 use crate::{docker::Engine, text};
 
-/// So many times what a container has written must be free.
-const TIMES: u64 = 2;
-
 /// The engine's disk.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -40,14 +37,14 @@ impl Room {
         self.folder.is_some()
     }
 
-    /// Takes room for a copy of `bytes`.
-    pub(super) fn take(&self, bytes: u64) -> anyhow::Result<Held<'_>> {
+    /// Takes room for a copy of `bytes`; so many times that, with what others have taken, must be free.
+    pub(super) fn take(&self, bytes: u64, times: u64) -> anyhow::Result<Held<'_>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = &self.folder {
-            let (free, wanted) = (free(folder)?, bytes.saturating_add(*taken).saturating_mul(TIMES));
+            let (free, wanted) = (free(folder)?, bytes.saturating_add(*taken).saturating_mul(times));
             if free < wanted {
                 bail!(
-                    "too little room: it has written {}, so {} should be free in {}, and {} is",
+                    "too little room: a copy takes {}, so {} should be free in {}, and {} is",
                     text::size(bytes),
                     text::size(wanted),
                     folder.display(),
@@ -80,13 +77,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let free = free(folder.path()).unwrap();
         let room = Room { folder: Some(folder.path().to_owned()), taken: Mutex::new(0) };
-        let held = room.take(free / 5).unwrap();
-        let error = room.take(free / 2).unwrap_err().to_string();
-        assert!(error.starts_with("too little room: it has written "), "{error}");
+        let held = room.take(free / 5, 2).unwrap();
+        let error = room.take(free / 2, 2).unwrap_err().to_string();
+        assert!(error.starts_with("too little room: a copy takes "), "{error}");
         drop(held);
         assert_eq!(*room.taken.lock().unwrap(), 0);
-        room.take(u64::MAX).unwrap_err();
+        room.take(u64::MAX, 2).unwrap_err();
         let unknown = Room { folder: None, taken: Mutex::new(0) };
-        unknown.take(u64::MAX / 4).unwrap();
+        unknown.take(u64::MAX / 4, 2).unwrap();
     }
 }

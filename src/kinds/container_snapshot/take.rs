@@ -16,6 +16,8 @@ use crate::{
 const MANY_LAYERS: usize = 60;
 /// And from so many on a snapshot is made into a single one. Docker's own limit is 125, where a commit fails.
 const TOO_MANY_LAYERS: usize = 100;
+/// So many times what a container has written must be free before it is copied.
+const SPARE: u64 = 2;
 /// How long events of a commit that has ended may still be on their way.
 const STRAGGLERS: Duration = Duration::from_millis(200);
 /// How often an engine is asked whether it has ended what it was told to do.
@@ -37,9 +39,17 @@ pub(super) struct Taking<'a> {
     pub(super) pause: bool,
 }
 
+/// A snapshot that was taken.
+pub(super) struct Taken {
+    pub(super) container: String,
+    pub(super) image: Image,
+    /// Bytes above the container's own image that no snapshot had before.
+    pub(super) added: u64,
+}
+
 impl Taking<'_> {
-    /// Takes it. Returns the bytes that are new above the container's image.
-    pub(super) async fn take(&self) -> anyhow::Result<u64> {
+    /// Takes it.
+    pub(super) async fn take(&self) -> anyhow::Result<Taken> {
         let name = &self.container.name;
         match self.attempt(&self.container.id).await {
             // It has been re-created since we looked: what has its name now is what is meant.
@@ -52,7 +62,7 @@ impl Taking<'_> {
         }
     }
 
-    async fn attempt(&self, id: &str) -> anyhow::Result<u64> {
+    async fn attempt(&self, id: &str) -> anyhow::Result<Taken> {
         let (cx, engine, name) = (self.cx, self.engine, &self.container.name);
         let container = engine.container_with_size(id).await?;
         let base = match engine.image(container.image_id()).await {
@@ -62,7 +72,7 @@ impl Taking<'_> {
         };
         let previous = engine.snapshots(label::CONTAINER, name).await?.into_iter().next();
         self.tags_are_free().await?;
-        let _held = self.room.take(container.written().unwrap_or_default())?;
+        let _held = self.room.take(container.written().unwrap_or_default(), SPARE)?;
         let (image, frozen) = self.commit(&container).await?;
         let kept = match self.finish(&image, base.as_ref()).await {
             Ok(kept) => kept,
@@ -87,7 +97,7 @@ impl Taking<'_> {
         };
         cx.info(format!("{name}: kept as {}, {size}{frozen}", self.names().join(" and ")));
         self.tell_what_is_not_held(&container);
-        Ok(if same.is_some() { 0 } else { above })
+        Ok(Taken { container: name.clone(), added: if same.is_some() { 0 } else { above }, image: kept })
     }
 
     fn named(&self, tag: &str) -> String {

@@ -68,6 +68,10 @@ pub struct Single {
     pub rows: BTreeMap<String, u64>,
 }
 
+/// A stream that is stored and has no place in the backup yet.
+#[derive(Clone, Debug)]
+pub struct Piece(Node);
+
 /// A backup being made. End it with [`Backup::finish`] or [`Backup::abandon`].
 pub struct Backup {
     repository: Repository,
@@ -85,6 +89,7 @@ pub struct Backup {
     excludes: Vec<String>,
     taken: Taken,
     folders: Folders,
+    partial: bool,
 }
 
 impl Backup {
@@ -116,6 +121,7 @@ impl Backup {
                     excludes: Vec::new(),
                     taken: Taken::default(),
                     folders: Folders::default(),
+                    partial: false,
                 })
             }
             Err(error) => {
@@ -214,12 +220,7 @@ impl Backup {
     ///
     /// # Errors
     /// When it cannot be read to its end or stored. Call [`Backup::abandon`] then.
-    pub async fn stream(
-        &mut self,
-        name: &str,
-        single: Single,
-        mut from: impl Read + Send + 'static,
-    ) -> anyhow::Result<()> {
+    pub async fn stream(&mut self, name: &str, single: Single, from: impl Read + Send + 'static) -> anyhow::Result<()> {
         let Single { kind, path, rows } = single;
         let place = match &path {
             Some(path) => std::path::absolute(path)?,
@@ -233,6 +234,49 @@ impl Backup {
             }
             None => self.node_of_now(),
         };
+        let node = self.store(node, from).await?;
+        let bytes = node.size;
+        self.nodes.push((place.clone(), node));
+        self.count(bytes);
+        let path = place.to_string_lossy().into_owned();
+        self.facts.push(SourceFacts { name: name.to_owned(), kind, path, entries: 1, bytes, rows });
+        Ok(())
+    }
+
+    /// Stores one stream of unknown length, to be put in its place by [`Backup::several`].
+    ///
+    /// # Errors
+    /// When it cannot be read to its end or stored. Call [`Backup::abandon`] then.
+    pub async fn piece(&mut self, from: impl Read + Send + 'static) -> anyhow::Result<Piece> {
+        Ok(Piece(self.store(self.node_of_now(), from).await?))
+    }
+
+    /// A source of several files, each with its place below it. The same piece may be in several places.
+    pub fn several(&mut self, name: &str, kind: &str, files: Vec<(PathBuf, Piece)>) {
+        let place = self.place(&Path::new("/").join(name), name);
+        let (entries, mut bytes) = (files.len() as u64, 0);
+        for (path, Piece(node)) in files {
+            bytes += node.size;
+            self.count(node.size);
+            self.nodes.push((place.join(path), node));
+        }
+        let path = place.to_string_lossy().into_owned();
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        self.facts.push(SourceFacts { name, kind, path, entries, bytes, rows: BTreeMap::new() });
+    }
+
+    /// Not everything that should be in it is.
+    pub fn is_partial(&mut self) {
+        self.partial = true;
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.folders.files += 1;
+        self.folders.bytes += bytes;
+        self.taken.files_changed += 1;
+    }
+
+    async fn store(&self, node: Node, mut from: impl Read + Send + 'static) -> anyhow::Result<Node> {
         let (intake, stopped, setting) = (self.saver.intake(), self.stopped.clone(), self.setting.clone());
         let cutter = self.repository.cutter().clone();
         let threads = self.repository.options().threads;
@@ -256,15 +300,7 @@ impl Backup {
             })
         });
         let stored = storing.await.context("the thread that reads died")?;
-        let node = stored.map_err(|error| self.saver.reason(error))?;
-        let bytes = node.size;
-        self.nodes.push((place.clone(), node));
-        self.folders.files += 1;
-        self.folders.bytes += bytes;
-        self.taken.files_changed += 1;
-        let path = place.to_string_lossy().into_owned();
-        self.facts.push(SourceFacts { name: name.to_owned(), kind, path, entries: 1, bytes, rows });
-        Ok(())
+        stored.map_err(|error| self.saver.reason(error))
     }
 
     /// Patterns that were left out, for the record.
@@ -297,8 +333,21 @@ impl Backup {
                 return Err(error);
             }
         };
-        let Self { repository, setting, lock, saver, begun, parent, facts, warnings, excludes, taken, folders, .. } =
-            self;
+        let Self {
+            repository,
+            setting,
+            lock,
+            saver,
+            begun,
+            parent,
+            facts,
+            warnings,
+            excludes,
+            taken,
+            folders,
+            partial,
+            ..
+        } = self;
         let stored = match saver.finish().await {
             Ok(stored) => stored,
             Err(error) => {
@@ -320,13 +369,7 @@ impl Backup {
             original: None,
             program_version: concat!("rusuban ", env!("CARGO_PKG_VERSION")).into(),
             summary: Some(summary(begun, clock.now(), taken, folders, stored)),
-            rusuban: Some(Facts {
-                job: setting.job.clone(),
-                run: setting.run,
-                sources: facts,
-                warnings,
-                partial: false,
-            }),
+            rusuban: Some(Facts { job: setting.job.clone(), run: setting.run, sources: facts, warnings, partial }),
             other: BTreeMap::new(),
         };
         let put = async {
