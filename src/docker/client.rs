@@ -1,7 +1,7 @@
 //! Requests to an engine, and its answers.
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Body, Client, Method, Response, StatusCode, Url};
+use reqwest::{Body, Client, Method, Response, StatusCode, Upgraded, Url, header};
 use serde_json::Value;
 
 use super::settings::Address;
@@ -93,7 +93,8 @@ impl Engine {
         let client = builder.tls_certs_only([]).build().map_err(|error| unreachable(http::why(error)))?;
         let base = Url::parse(&base).map_err(|error| unreachable(error.to_string()))?;
         let inner = Inner { client, address: address.clone(), base, version: OLDEST, is_podman: false };
-        let unversioned = Request { path: "/version", query: &[], body: None, limit: Some(PATIENCE), version: None };
+        let unversioned =
+            Request { path: "/version", query: &[], body: None, limit: Some(PATIENCE), version: None, upgrade: false };
         let said = inner.json(Method::GET, unversioned).await?;
         let version = said["ApiVersion"].as_str().and_then(Version::read);
         let Some(version) = version.filter(|version| *version >= OLDEST) else {
@@ -164,7 +165,8 @@ impl Engine {
         body: Option<(Body, &'static str)>,
         limit: Option<Duration>,
     ) -> Result<Value, EngineError> {
-        self.0.json(method, Request { path, query, body, limit, version: Some(self.0.version) }).await
+        let version = Some(self.0.version);
+        self.0.json(method, Request { path, query, body, limit, version, upgrade: false }).await
     }
 
     /// The response, once its head is there.
@@ -175,7 +177,29 @@ impl Engine {
         query: Query<'_>,
         body: Option<(Body, &'static str)>,
     ) -> Result<Response, EngineError> {
-        self.0.send(method, Request { path, query, body, limit: None, version: Some(self.0.version) }).await
+        let version = Some(self.0.version);
+        self.0.send(method, Request { path, query, body, limit: None, version, upgrade: false }).await
+    }
+
+    /// Posts, and has the connection to itself from then on.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: Option<&Value>,
+    ) -> Result<Upgraded, EngineError> {
+        let body = body.map(|body| (Body::from(body.to_string()), "application/json"));
+        let version = Some(self.0.version);
+        let asking = self.0.send(Method::POST, Request { path, query, body, limit: None, version, upgrade: true });
+        let response = tokio::time::timeout(PATIENCE, asking).await.map_err(|_| EngineError::Silent(PATIENCE))??;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(EngineError::Refused {
+                status: response.status().as_u16(),
+                message: "the connection was not handed over; a proxy before Docker must let `Upgrade: tcp` through"
+                    .into(),
+            });
+        }
+        response.upgrade().await.map_err(|error| EngineError::Broken(http::why(error)))
     }
 }
 
@@ -185,6 +209,7 @@ struct Request<'a> {
     body: Option<(Body, &'static str)>,
     limit: Option<Duration>,
     version: Option<Version>,
+    upgrade: bool,
 }
 
 impl Inner {
@@ -214,6 +239,9 @@ impl Inner {
         let mut sending = self.client.request(method, url);
         if let Some((body, kind)) = request.body {
             sending = sending.header("content-type", kind).body(body);
+        }
+        if request.upgrade {
+            sending = sending.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "tcp");
         }
         let response = sending.send().await.map_err(|error| {
             if error.is_connect() {

@@ -3,19 +3,29 @@
 //! Answers are read leniently, as JSON of which we take what we know: engines from 20.10 on and Podman differ in what they say, and
 //! what is copied from one container to the next must not lose fields that we have never heard of.
 mod archive;
+mod attached;
 mod choose;
 mod client;
 mod container;
+mod dump;
+mod ending;
 mod events;
+mod exec;
+mod frames;
 mod image;
 mod settings;
 mod snapshots;
 
 pub use archive::{Content, Part, Saved};
+pub use attached::Input;
 pub use choose::{Choice, Chosen};
 pub use client::{Engine, EngineError};
 pub use container::{Container, Listed, Mount, State};
+pub use dump::{Dump, Said};
+pub use ending::{Ender, Place, StillThere};
 pub use events::{Event, Events};
+pub use exec::{Exec, ExecError, Prepared, Process};
+pub use frames::{Channel, Piece};
 pub use image::{Commit, Image, repository_of};
 pub use settings::{Address, Docker, DockerSettings};
 pub use snapshots::{Snapshot, label};

@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,11 +19,13 @@ use tokio::time::Instant;
 use super::inherited;
 use crate::model::RunId;
 
-/// The processes of one run.
+/// The processes of one run, or others that have a mark in common.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    home: PathBuf,
-    run: RunId,
+    /// The mark, in the environment.
+    variables: Vec<(&'static str, OsString)>,
+    /// The mark, as a limit.
+    number: u64,
     /// A process that belongs to it even without the mark, and so does its group.
     root: Option<i32>,
     /// That process has ended and was reaped: only its group is meant.
@@ -55,21 +57,31 @@ impl Tree {
     #[must_use]
     pub fn new(home: &Path, run: RunId) -> Self {
         // The same path at the next start, wherever that is done from and however it is written.
-        let home = std::path::absolute(home).unwrap_or_else(|_| home.to_owned()).components().collect();
-        Self { home, run, root: None, reaped: false }
+        let home: PathBuf = std::path::absolute(home).unwrap_or_else(|_| home.to_owned()).components().collect();
+        let hash = Sha256::new().chain_update(home.as_os_str().as_bytes()).chain_update(run.0.to_le_bytes());
+        Self::marked(vec![("RUSUBAN_HOME", home.into_os_string()), ("RUSUBAN_RUN", run.to_string().into())], hash)
+    }
+
+    /// What has this variable in its environment, and what is below it. Its value must be one that nobody else could have.
+    #[must_use]
+    pub fn of_variable(name: &'static str, value: &str) -> Self {
+        Self::marked(vec![(name, value.into())], Sha256::new().chain_update(name).chain_update(value))
+    }
+
+    fn marked(variables: Vec<(&'static str, OsString)>, hash: Sha256) -> Self {
+        let first = hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        // So large that it limits nothing, and another for each mark.
+        Self { variables, number: 1 << 62 | first >> 2, root: None, reaped: false }
     }
 
     /// The mark, for the environment.
     #[must_use]
-    pub fn environment(&self) -> [(&'static str, OsString); 2] {
-        [("RUSUBAN_HOME", self.home.clone().into_os_string()), ("RUSUBAN_RUN", self.run.to_string().into())]
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        self.variables.clone()
     }
 
-    /// The mark, for a limit: so large that it limits nothing, and another for each run of each home.
     pub(super) fn number(&self) -> u64 {
-        let hash = Sha256::new().chain_update(self.home.as_os_str().as_bytes()).chain_update(self.run.0.to_le_bytes());
-        let first = hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        1 << 62 | first >> 2
+        self.number
     }
 
     pub(super) fn with_root(&self, id: Option<u32>) -> Self {
@@ -134,19 +146,14 @@ impl Tree {
     fn members(&self) -> Vec<Process> {
         let ours = i32::try_from(std::process::id()).unwrap_or_default();
         let all: Vec<_> = processes().filter(|process| process.id != ours).collect();
-        let mark = self.environment().map(|(name, value)| {
-            let mut entry = OsString::from(name);
-            entry.push("=");
-            entry.push(value);
-            entry.into_vec()
-        });
-        let number = self.number();
+        let entry = |(name, value): &(&str, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+        let mark: Vec<_> = self.variables.iter().map(entry).collect();
         let mut found: HashSet<i32> = all
             .iter()
             .filter(|process| {
                 Some(process.group) == self.root
                     || (Some(process.id) == self.root && !self.reaped)
-                    || process.has_in_limits(number)
+                    || process.has_in_limits(self.number)
                     || process.has_in_environment(&mark)
             })
             .map(|process| process.id)

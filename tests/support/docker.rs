@@ -55,7 +55,8 @@ impl Dockerd {
         let script = r#"
             mount --make-rprivate /
             ip link set lo up
-            rm -f "$1/pid" "$1/sock"
+            # A number from the life before is another process's in this one.
+            rm -f "$1/pid" "$1/sock" "$1/exec/containerd/containerd.pid"
             exec dockerd --data-root "$1/root" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/sock" \
                 --iptables=false --ip-masq=false --storage-driver overlay2 --cgroup-parent "/$2"
         "#;
