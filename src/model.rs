@@ -350,6 +350,44 @@ pub enum Debt {
         /// What the server calls this upload.
         upload: String,
     },
+    /// A container that ran and that we stop: it is started again.
+    Start {
+        /// Which one.
+        container: HeldContainer,
+        /// Seconds that it has to end before it is killed: so long it may still run although it is being stopped.
+        grace: u64,
+    },
+    /// A container that ran and that we pause: it is thawed.
+    Thaw {
+        /// Which one.
+        container: HeldContainer,
+    },
+}
+
+/// A container that ran when we stopped or paused it, told so that it is found again when it was re-created meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldContainer {
+    /// Its name.
+    pub name: String,
+    /// Its 64 hexadecimal digits; another container of its name has others.
+    pub id: String,
+    /// What it is to compose, if compose made it.
+    pub compose: Option<ComposePlace>,
+    /// When it was started, in the engine's words: a container that was started since says something else.
+    pub started: String,
+    /// When this was written, just before the deed.
+    pub since: DateTime<Utc>,
+}
+
+/// A container's place in a compose project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComposePlace {
+    /// The project.
+    pub project: String,
+    /// The service in it.
+    pub service: String,
+    /// Which of the service's containers.
+    pub number: String,
 }
 
 /// The number of a debt in the ledger.

@@ -81,6 +81,10 @@ impl Bucket for Limited {
         self.inner.local_folder()
     }
 
+    fn server(&self) -> Option<String> {
+        self.inner.server()
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         if let Some(pace) = &self.up {
             pace.go(body.len()).await;

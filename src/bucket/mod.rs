@@ -87,6 +87,11 @@ pub trait Bucket: Send + Sync + Debug {
         None
     }
 
+    /// The server that keeps its objects, `host:port`, if it is one that somebody runs: a backup must not stop it.
+    fn server(&self) -> Option<String> {
+        None
+    }
+
     /// Stores a small object (at most a few MiB) held in memory.
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()>;
 

@@ -51,6 +51,10 @@ impl Bucket for Prefixed {
         self.inner.local_folder()
     }
 
+    fn server(&self) -> Option<String> {
+        self.inner.server()
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         self.inner.put(&self.inside(key), body, put).await
     }

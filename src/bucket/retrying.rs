@@ -79,6 +79,10 @@ impl Bucket for Retrying {
         self.inner.local_folder()
     }
 
+    fn server(&self) -> Option<String> {
+        self.inner.server()
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         // A conditional put whose answer was lost may have been done: a second try would say that it is there already.
         if put == Put::IfAbsent {

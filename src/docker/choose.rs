@@ -126,7 +126,9 @@ fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '[', '{'])
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a container or a volume can have this name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     name.len() > 1
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

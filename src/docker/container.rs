@@ -128,6 +128,35 @@ impl Container {
         State::read(self.0["State"]["Status"].as_str().unwrap_or_default())
     }
 
+    /// When it was started the last time, in the engine's words.
+    #[must_use]
+    pub fn started(&self) -> &str {
+        self.0["State"]["StartedAt"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it has run at some time.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        !self.started().is_empty() && !self.started().starts_with("0001-")
+    }
+
+    /// What it has to end by itself when it is stopped.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        match self.0["Config"]["StopTimeout"].as_i64() {
+            // Docker waits for ever then. So long is for ever to us.
+            Some(seconds) if seconds < 0 => Duration::from_secs(24 * 3600),
+            Some(seconds) => Duration::from_secs(seconds.unsigned_abs()),
+            None => Duration::from_secs(10),
+        }
+    }
+
+    /// Whether the engine removes it when it ends (`docker run --rm`).
+    #[must_use]
+    pub fn is_removed_at_its_end(&self) -> bool {
+        self.0["HostConfig"]["AutoRemove"].as_bool().unwrap_or_default()
+    }
+
     /// Bytes of its writable layer; only when they were asked for.
     #[must_use]
     pub fn written(&self) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! A Docker engine: containers, images and what is done to them, by its own API.
+//! A Docker engine: containers, images, volumes and what is done to them, by its own API.
 //!
 //! Answers are read leniently, as JSON of which we take what we know: engines from 20.10 on and Podman differ in what they say, and
 //! what is copied from one container to the next must not lose fields that we have never heard of.
@@ -13,12 +13,15 @@ mod events;
 mod exec;
 mod frames;
 mod image;
+pub mod own;
+mod relation;
 mod settings;
 mod snapshots;
+mod volume;
 
 pub use archive::{Content, Part, Saved};
 pub use attached::Input;
-pub use choose::{Choice, Chosen};
+pub use choose::{Choice, Chosen, is_name};
 pub use client::{Engine, EngineError};
 pub use container::{Container, Listed, Mount, State};
 pub use dump::{Dump, Said};
@@ -27,5 +30,7 @@ pub use events::{Event, Events};
 pub use exec::{Exec, ExecError, Prepared, Process};
 pub use frames::{Channel, Piece};
 pub use image::{Commit, Image, repository_of};
+pub use relation::{Compose, dependents_first};
 pub use settings::{Address, Docker, DockerSettings};
 pub use snapshots::{Snapshot, label};
+pub use volume::Volume;

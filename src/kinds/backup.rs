@@ -1,4 +1,5 @@
-//! `backup`: files, folders and SQLite databases into a bucket, read back, and old generations removed.
+//! `backup`: files, folders, Docker volumes and SQLite databases into a bucket, read back, and old generations removed.
+mod docker;
 mod keys;
 mod plain;
 mod repository;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 
 pub use keys::Backup;
-use keys::Source;
+use keys::{From, Source};
 
 use super::{Cx, Kind, KindEntry, Progress, Site, Summary};
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
 /// This kind's line in the table.
 pub const ENTRY: KindEntry = KindEntry {
     name: "backup",
-    summary: "Keeps files, folders and SQLite databases in a bucket, and removes old generations",
+    summary: "Keeps files, folders, Docker volumes and SQLite databases in a bucket, and removes old generations",
     example: include_str!("../../jobs/backup.toml"),
     parse: super::read::<Backup>,
     schema: Backup::json_schema,
@@ -45,9 +46,14 @@ impl Kind for Backup {
     }
 
     fn locks(&self) -> Vec<String> {
-        // `/srv/photos/` is `/srv/photos`.
-        let path = |source: &Source| Some(format!("path:{}", source.path()?.components().as_path().display()));
-        self.source.iter().filter_map(path).collect()
+        let lock = |source: &Source| match source.from()? {
+            // `/srv/photos/` is `/srv/photos`.
+            From::Path(path) | From::Sqlite(path) => Some(format!("path:{}", path.components().as_path().display())),
+            From::Volume(name) => Some(format!("volume:{name}")),
+            From::Container(name) => Some(format!("container:{name}")),
+            From::Own => None,
+        };
+        self.source.iter().filter_map(lock).collect()
     }
 
     fn bucket(&self) -> Option<&str> {

@@ -7,6 +7,7 @@ mod generations;
 pub mod http_call;
 mod listening;
 pub mod mirror;
+pub(crate) mod quiet;
 pub mod repository_care;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};

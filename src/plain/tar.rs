@@ -109,7 +109,7 @@ impl Visitor for Tarring<'_> {
         }
         let what = || format!("read {}", found.path.display());
         let xattrs = found.xattrs_or_warn(attributes::of_open(&file), self.notes);
-        if live::is_database(&mut file).with_context(what)? {
+        if !found.as_it_is && live::is_database(&mut file).with_context(what)? {
             match live::copy(&found.path, self.spool, self.cancelled)? {
                 live::Copied::Whole { copy, rows } => {
                     self.database(found, &stat, &xattrs, copy, rows).with_context(what)?;

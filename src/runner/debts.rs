@@ -3,17 +3,33 @@ use std::{io::ErrorKind, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 
-use crate::{kinds::Services, model::Debt};
+use crate::{
+    clock::Clock,
+    kinds::{Services, quiet},
+    model::Debt,
+};
 
 /// A server that does not answer is asked again at the next start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Pays a debt of a kind. Paying it twice is fine.
+/// Pays a debt of a kind; returns what a person should know of it. Paying it twice is fine. A Docker engine that is away is waited
+/// for as long as `patience`.
 ///
 /// # Errors
 /// When it could not be paid; it is still owed then.
-pub(super) async fn pay(debt: &Debt, services: &Services) -> anyhow::Result<()> {
-    match debt {
+pub(super) async fn pay(
+    debt: &Debt,
+    services: &Services,
+    clock: &Clock,
+    patience: Duration,
+) -> anyhow::Result<Option<String>> {
+    let paid = match debt {
+        Debt::Start { container, .. } | Debt::Thaw { container } => {
+            return Ok(match quiet::pay_for_another(debt, &services.docker, clock, patience).await? {
+                quiet::Paid::AsPromised => None,
+                quiet::Paid::Otherwise(why) => Some(format!("the container `{}`: {why}", container.name)),
+            });
+        }
         Debt::Remove { path } => {
             let owned = path.clone();
             tokio::task::spawn_blocking(move || remove(&owned))
@@ -32,7 +48,13 @@ pub(super) async fn pay(debt: &Debt, services: &Services) -> anyhow::Result<()> 
                 .with_context(what)
         }
         Debt::AfterHook { .. } => bail!("a hook is run, not paid"),
-    }
+    };
+    paid.map(|()| None)
+}
+
+/// Whether somebody misses it until it is paid, so that it cannot wait for the next start.
+pub(super) fn is_urgent(debt: &Debt) -> bool {
+    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. })
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -57,6 +79,8 @@ pub(super) fn in_words(debt: &Debt) -> String {
         Debt::AfterHook { command } => format!("its `after` hook `{}`", command.join(" ")),
         Debt::Remove { path } => format!("removing {}", path.display()),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
+        Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),
+        Debt::Thaw { container } => format!("thawing the container `{}`", container.name),
     }
 }
 

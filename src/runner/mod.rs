@@ -6,6 +6,7 @@ mod debts;
 mod gate;
 mod hooks;
 mod locks;
+mod owed;
 mod record;
 mod recover;
 mod work;

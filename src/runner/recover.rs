@@ -17,6 +17,9 @@ use crate::{
 /// The whole start waits for these hooks, so they have no longer than this.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// The whole start waits for a Docker engine that is away, so no longer than this: it is tried again while Rusuban runs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Settles what an earlier process left: its unfinished runs are `interrupted`, processes that they had started are
 /// killed, and debts are paid. An `after` hook that was cut off is run again, so it may run twice.
 /// Only the one process that has this home to itself may call it. Returns the runs to run again (`on_crash = "rerun"`).
@@ -37,7 +40,8 @@ pub async fn recover(
             again.push(run.id);
         }
     }
-    for (id, run, job, debt) in store.debts().await? {
+    // What was done last is undone first: a container that others need is started before them.
+    for (id, run, job, debt) in store.debts().await?.into_iter().rev() {
         past.settle(id, run, &job, &debt, jobs.get(&job)).await?;
     }
     Ok(again)
@@ -90,10 +94,14 @@ impl Past<'_> {
                 // It has run; running it at every start until it works would help nobody.
                 true
             }
-            other => match debts::pay(other, self.services).await {
-                Ok(()) => true,
+            other => match debts::pay(other, self.services, self.clock, PATIENCE).await {
+                Ok(known) => {
+                    said.extend(known.map(|known| (Level::Warning, known)));
+                    true
+                }
                 Err(error) => {
-                    said.push((Level::Warning, format!("{error:#}; it is tried again at the next start")));
+                    let when = if debts::is_urgent(other) { "soon, and at" } else { "at" };
+                    said.push((Level::Warning, format!("{error:#}; it is tried again {when} the next start")));
                     tracing::warn!(%job, %run, error = format!("{error:#}"), "what a run left behind could not be cleaned up; it is tried again at the next start");
                     false
                 }
@@ -138,13 +146,23 @@ impl Past<'_> {
         result
     }
 
-    /// Adds lines to the log of a run that has ended.
     async fn say(&self, run: RunId, said: Vec<(Level, String)>) -> anyhow::Result<()> {
-        let cleaner = Cleaner::new(&self.services.redactor, Vec::new());
-        let last = self.store.lines(run, 0, u32::MAX).await?.last().map_or(0, |line| line.number);
-        let at = self.clock.now();
-        let lines = said.iter().flat_map(|(level, text)| cleaner.lines(text).into_iter().map(|text| (*level, text)));
-        let lines = (last + 1..).zip(lines).map(|(number, (level, text))| Line { number, at, level, text });
-        self.store.add_lines(run, lines.collect()).await
+        add_lines(self.store, self.clock, self.services, run, said).await
     }
+}
+
+/// Adds lines to the log of a run that has ended.
+pub(super) async fn add_lines(
+    store: &Store,
+    clock: &Clock,
+    services: &Services,
+    run: RunId,
+    said: Vec<(Level, String)>,
+) -> anyhow::Result<()> {
+    let cleaner = Cleaner::new(&services.redactor, Vec::new());
+    let last = store.lines(run, 0, u32::MAX).await?.last().map_or(0, |line| line.number);
+    let at = clock.now();
+    let lines = said.iter().flat_map(|(level, text)| cleaner.lines(text).into_iter().map(|text| (*level, text)));
+    let lines = (last + 1..).zip(lines).map(|(number, (level, text))| Line { number, at, level, text });
+    store.add_lines(run, lines.collect()).await
 }

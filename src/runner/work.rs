@@ -27,6 +27,9 @@ use crate::{
     process::Tree,
 };
 
+/// A Docker engine that is away at the end of a run is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub(super) type End = (Outcome, String);
 
 /// A run at work.
@@ -253,13 +256,18 @@ impl Work<'_> {
 
     /// Pays what the kind owes and has not paid: it failed, panicked or was killed.
     async fn pay_what_is_left(&self) {
-        for (id, debt) in self.active.record.take_debts() {
-            let paid = match debts::pay(&debt, &self.services).await {
-                Ok(()) => self.runner.store.paid(id).await,
+        // What was done last is undone first: a container that others need is started before them.
+        for (id, debt) in self.active.record.take_debts().into_iter().rev() {
+            let paid = match debts::pay(&debt, &self.services, &self.runner.clock, PATIENCE).await {
+                Ok(said) => {
+                    said.into_iter().for_each(|said| self.warn(&said));
+                    self.runner.store.paid(id).await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = paid {
-                self.warn(&format!("{error:#}; it is tried again at the next start"));
+                let when = if debts::is_urgent(&debt) { "soon, and at" } else { "at" };
+                self.warn(&format!("{error:#}; it is tried again {when} the next start"));
             }
         }
     }

@@ -37,6 +37,7 @@ pub struct Tree {
     skip: Vec<PathBuf>,
     open_here: Vec<PathBuf>,
     allow_empty: bool,
+    as_it_is: bool,
 }
 
 /// What was read.
@@ -77,6 +78,7 @@ impl Tree {
             skip: Vec::new(),
             open_here: Vec::new(),
             allow_empty: false,
+            as_it_is: false,
         }
     }
 
@@ -109,6 +111,23 @@ impl Tree {
     #[must_use]
     pub fn even_if_empty(self, allow_empty: bool) -> Self {
         Self { allow_empty, ..self }
+    }
+
+    /// Databases are read as files, with what SQLite keeps beside them: nobody writes to them, and together they are of one moment.
+    #[must_use]
+    pub fn as_it_is(self, as_it_is: bool) -> Self {
+        Self { as_it_is, ..self }
+    }
+
+    /// By another name than that of its file or folder.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { base: name.into(), ..self }
+    }
+
+    /// The files and folders that it begins with, where they are on the disk.
+    pub fn places(&self) -> impl Iterator<Item = &Path> {
+        self.roots.iter().map(|(_, path)| path.as_path())
     }
 
     /// Where it was read, when that is one place.

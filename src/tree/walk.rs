@@ -47,6 +47,8 @@ pub struct Found {
     pub is_open_here: bool,
     /// Files that SQLite keeps beside a database in use are beside it.
     pub has_companions: bool,
+    /// It is read as a file even if it is a database.
+    pub as_it_is: bool,
 }
 
 /// What became of a file.
@@ -207,7 +209,9 @@ impl Walk<'_> {
         has_companions: bool,
     ) -> Found {
         let is_open_here = self.open_here.contains(&(stat.st_dev, stat.st_ino));
-        Found { parent, name, member, path, stat, is_open_here, has_companions }
+        let as_it_is = self.tree.as_it_is;
+        let has_companions = has_companions && !as_it_is;
+        Found { parent, name, member, path, stat, is_open_here, has_companions, as_it_is }
     }
 
     /// Shows one thing. A folder is handed back to be read.

@@ -3,3 +3,4 @@ mod engine;
 mod exec;
 mod outside;
 mod snapshot;
+mod volumes;

@@ -56,7 +56,7 @@ impl Dockerd {
             mount --make-rprivate /
             ip link set lo up
             # A number from the life before is another process's in this one.
-            rm -f "$1/pid" "$1/sock" "$1/exec/containerd/containerd.pid"
+            rm -rf "$1/pid" "$1/sock" "$1/exec"
             exec dockerd --data-root "$1/root" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/sock" \
                 --iptables=false --ip-masq=false --storage-driver overlay2 --cgroup-parent "/$2"
         "#;
@@ -88,6 +88,13 @@ impl Dockerd {
     /// Kills it and all that it runs, as a power cut does, and starts it again.
     pub(crate) fn power_cut(&self) {
         drop(self.process.lock().unwrap().take());
+        // Frozen processes cannot be killed, and the next ones of their container would be frozen as well.
+        let thaw = r#"
+            find /sys/fs/cgroup -path "*/$1/*" -name freezer.state -exec sh -c 'echo THAWED > "$0"' {} \;
+            find /sys/fs/cgroup -path "*/$1/*" -name cgroup.freeze -exec sh -c 'echo 0 > "$0"' {} \;
+        "#;
+        let thawed = Command::new("sh").args(["-c", thaw, "thaw"]).arg(self.folder.file_name().unwrap()).output();
+        assert!(thawed.unwrap().status.success());
         self.launch();
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;
 pub(crate) mod mutate;
+pub(crate) mod proxy;
 pub(crate) mod restic;
 pub(crate) mod rustic;
 pub(crate) mod tls;

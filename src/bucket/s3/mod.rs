@@ -221,6 +221,11 @@ impl Bucket for S3 {
         self.description.clone()
     }
 
+    fn server(&self) -> Option<String> {
+        let url = reqwest::Url::parse(&self.server).ok()?;
+        Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+    }
+
     async fn put(&self, key: &str, body: Bytes, put: Put) -> Result<()> {
         let request = |md5| {
             let request = self.client.put_object().bucket(&self.bucket).key(self.key(key));

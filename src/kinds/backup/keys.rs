@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::mistake::Problem,
+    docker,
     kinds::{Site, generations},
     plain::{
         Options,
@@ -22,7 +23,7 @@ use crate::{
 /// More threads than this read more memory than they save time.
 const MOST_THREADS: usize = 4;
 
-/// Files, folders and SQLite databases, kept in a bucket.
+/// Files, folders, Docker volumes and SQLite databases, kept in a bucket.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
@@ -73,7 +74,7 @@ impl Default for Compression {
     }
 }
 
-/// One thing to keep: exactly one of `path`, `sqlite` and `self`.
+/// One thing to keep: exactly one of `path`, `sqlite`, `volume`, `container` and `self`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
@@ -83,6 +84,14 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// A SQLite database, which may be in use.
     pub sqlite: Option<PathBuf>,
+    /// A Docker volume.
+    pub volume: Option<String>,
+    /// A container: all its volumes, each a folder below the source.
+    pub container: Option<String>,
+    /// With `container`: what is bound into it from the host as well.
+    pub binds: bool,
+    /// With `volume` and `container`: what becomes of the containers that write to it while it is read [default: pause].
+    pub consistency: Option<Consistency>,
     /// Rusuban's own ledger, settings and job files.
     #[serde(rename = "self")]
     pub own: bool,
@@ -95,10 +104,25 @@ pub struct Source {
     pub allow_empty: bool,
 }
 
+/// What becomes of the containers that write to a volume while it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// They go on: files may be of different moments.
+    None,
+    /// They are frozen: all files are of one moment, as after a power cut.
+    #[default]
+    Pause,
+    /// They are stopped, and started again: all files are as the programs leave them.
+    Stop,
+}
+
 /// What a source is read from.
 pub(super) enum From<'a> {
     Path(&'a Path),
     Sqlite(&'a Path),
+    Volume(&'a str),
+    Container(&'a str),
     Own,
 }
 
@@ -108,12 +132,22 @@ fn local() -> String {
 
 impl Source {
     pub(super) fn from(&self) -> Option<From<'_>> {
-        match (&self.path, &self.sqlite, self.own) {
-            (Some(path), None, false) => Some(From::Path(path)),
-            (None, Some(path), false) => Some(From::Sqlite(path)),
-            (None, None, true) => Some(From::Own),
-            _ => None,
-        }
+        let mut all = self.all_of_it();
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    fn all_of_it(&self) -> impl Iterator<Item = From<'_>> {
+        let path = self.path.as_deref().map(From::Path);
+        let sqlite = self.sqlite.as_deref().map(From::Sqlite);
+        let volume = self.volume.as_deref().map(From::Volume);
+        let container = self.container.as_deref().map(From::Container);
+        let own = self.own.then_some(From::Own);
+        [path, sqlite, volume, container, own].into_iter().flatten()
+    }
+
+    /// Whether it is read from a Docker engine.
+    pub(super) fn is_of_docker(&self) -> bool {
+        self.volume.is_some() || self.container.is_some()
     }
 
     /// Where it is on the disk; relative to the home folder.
@@ -124,7 +158,8 @@ impl Source {
     /// Its name in the backup.
     pub(super) fn name(&self) -> String {
         let from_path = || self.path().map(|path| path.file_name().unwrap_or("root".as_ref()).to_string_lossy().into());
-        self.name.clone().or_else(from_path).unwrap_or_else(|| "rusuban".to_owned())
+        let of_docker = || self.volume.clone().or_else(|| self.container.clone());
+        self.name.clone().or_else(from_path).or_else(of_docker).unwrap_or_else(|| "rusuban".to_owned())
     }
 
     pub(super) fn excludes(&self) -> anyhow::Result<Excludes> {
@@ -134,9 +169,9 @@ impl Source {
 
     fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let one_of = "name exactly one: `path = \"/srv/files\"`, `sqlite = \"/srv/app.db\"` or `self = true`";
+        let one_of = "name exactly one: `path = \"/srv/files\"`, `sqlite = \"/srv/app.db\"`, `volume = \"blog-data\"`, `container = \"blog\"` or `self = true`";
         if self.from().is_none() {
-            let none = self.path.is_none() && self.sqlite.is_none() && !self.own;
+            let none = self.all_of_it().next().is_none();
             let what =
                 if none { "this source does not say what it is" } else { "this source is several things at once" };
             problems.push(Problem::new(key, what).hint(one_of));
@@ -151,7 +186,21 @@ impl Source {
             let hint = "`*` and `?` stand for what they do in a shell, `[a-z]` for one letter, `**` for any folders";
             problems.push(Problem::new(key, format!("`{}` is no pattern: {why}", self.exclude[number])).hint(hint));
         }
-        if !is_plain_name(&self.name()) {
+        for (what, name) in [("volume", &self.volume), ("container", &self.container)] {
+            let Some(name) = name.as_deref().filter(|name| !docker::is_name(name)) else { continue };
+            let is_path = name.contains('/');
+            let hint = match what {
+                "volume" if is_path => {
+                    "a folder of this host is a `path`; `docker volume ls` shows the volumes' names".to_owned()
+                }
+                "volume" => "`docker volume ls` shows their names".to_owned(),
+                _ => "`docker ps` shows their names in its last column".to_owned(),
+            };
+            problems
+                .push(Problem::new(format!("{key}.{what}"), format!("`{name}` cannot be a {what}'s name")).hint(hint));
+        }
+        let has_name = self.name.is_some() || !self.is_of_docker();
+        if has_name && !is_plain_name(&self.name()) {
             let key = format!("{key}.{}", if self.name.is_some() { "name" } else { "path" });
             problems.push(
                 Problem::new(key, format!("`{}` cannot be a source's name: it becomes a file's name", self.name()))
@@ -163,10 +212,20 @@ impl Source {
             ("one_file_system", self.one_file_system),
             ("allow_empty", self.allow_empty),
         ] {
-            if set && self.path.is_none() {
+            if set && self.path.is_none() && !self.is_of_docker() {
                 let key = format!("{key}.{name}");
-                problems.push(Problem::new(key, format!("`{name}` is for sources with a `path`")).hint("remove it"));
+                let what = format!("`{name}` is for sources with a `path`, a `volume` or a `container`");
+                problems.push(Problem::new(key, what).hint("remove it"));
             }
+        }
+        if self.consistency.is_some() && !self.is_of_docker() {
+            let what = "`consistency` is for sources with a `volume` or a `container`";
+            let hint = "around the whole run, commands of this host are `hooks = { before = […], after = […] }`";
+            problems.push(Problem::new(format!("{key}.consistency"), what).hint(hint));
+        }
+        if self.binds && self.container.is_none() {
+            let what = "`binds` is for sources with a `container`";
+            problems.push(Problem::new(format!("{key}.binds"), what).hint("remove it, or write `container = \"…\"`"));
         }
         problems
     }
@@ -272,6 +331,11 @@ mod tests {
             ("[[source]]\npath = '/a'\nsqlite = '/b'", "source[0]: this source is several"),
             ("[[source]]\npath = '/a'\nexclude = ['*.tmp', '[']", "source[0].exclude[1]: "),
             ("[[source]]\nsqlite = '/a'\nexclude = ['*.tmp']", "source[0].exclude: "),
+            ("[[source]]\nvolume = 'a/b'", "source[0].volume: "),
+            ("[[source]]\ncontainer = ''", "source[0].container: "),
+            ("[[source]]\nvolume = 'data'\nbinds = true", "source[0].binds: "),
+            ("[[source]]\npath = '/a'\nconsistency = 'stop'", "source[0].consistency: "),
+            ("[[source]]\nvolume = 'data'\ncontainer = 'blog'", "source[0]: this source is several"),
             ("[[source]]\npath = '/a/x'\n[[source]]\npath = '/b/x'", "source[1]: a source before"),
             ("[[source]]\npath = '/a'\nname = 'a/b'", "source[0].name: "),
         ] {

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 
 use super::{
-    Backup, copy_database,
-    keys::{From, Source},
+    Backup, copy_database, docker,
+    keys::{Consistency, From, Source},
     own, sources_tree,
 };
 use crate::{
@@ -41,7 +41,7 @@ async fn write(backup: &Backup, cx: &Cx, bucket: &Arc<dyn Bucket>, spool: &Path)
         cancelled: cx.cancelled.clone(),
     })
     .await?;
-    if let Err(error) = write_sources(backup, cx, &mut writer, &watching, spool).await {
+    if let Err(error) = write_sources(backup, cx, bucket, &mut writer, &watching, spool).await {
         writer.abandon().await;
         return Err(error);
     }
@@ -51,6 +51,7 @@ async fn write(backup: &Backup, cx: &Cx, bucket: &Arc<dyn Bucket>, spool: &Path)
 async fn write_sources(
     backup: &Backup,
     cx: &Cx,
+    bucket: &Arc<dyn Bucket>,
     writer: &mut Writer,
     watching: &Listening,
     spool: &Path,
@@ -76,6 +77,13 @@ async fn write_sources(
                 Some(From::Path(path)) => {
                     let tree = Tree::at(&cx.services.home.join(path));
                     write_tree(cx, writer, &name, source, tree).await
+                }
+                Some(From::Volume(_) | From::Container(_)) => {
+                    let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
+                    let consistency = source.consistency.unwrap_or_default();
+                    let tree = located.tree.clone().as_it_is(consistency != Consistency::None);
+                    let writing = write_tree(cx, writer, &name, source, tree);
+                    located.while_quiet(cx, &name, consistency, writing).await
                 }
                 Some(From::Own) => write_tree(cx, writer, &name, source, own(cx)).await,
                 None => anyhow::bail!("source `{name}` does not say what it is"),

@@ -3,7 +3,11 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 
-use super::{Backup, copy_database, keys::From, own, sources_tree};
+use super::{
+    Backup, copy_database, docker,
+    keys::{Consistency, From, Source},
+    own, sources_tree,
+};
 use crate::{
     kinds::{Cx, LOCK_PATIENCE, Summary, generations, listening::Listening},
     repository::{self, Id, Repository, Setting, Single, Snapshot},
@@ -14,7 +18,8 @@ use crate::{
 pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> anyhow::Result<Summary> {
     let shelf = cx.repository(name)?;
     let repository = shelf.open().await?;
-    let (id, snapshot) = write(backup, cx, &repository, spool).await?;
+    let server = cx.services.buckets.get(&shelf.settings().bucket).and_then(|bucket| bucket.server());
+    let (id, snapshot) = write(backup, cx, &repository, spool, server).await?;
     let summary = snapshot.summary.clone().unwrap_or_default();
     cx.info(format!("kept as snapshot {} in {}", id.short(), shelf.describe()));
     cx.info(format!("bring it back with: rusuban restore {} --at {} --to FOLDER", cx.job, id.short()));
@@ -31,7 +36,13 @@ pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> a
     Ok(format!("{stored}; {}", thinned.await?))
 }
 
-async fn write(backup: &Backup, cx: &Cx, repository: &Repository, spool: &Path) -> anyhow::Result<(Id, Snapshot)> {
+async fn write(
+    backup: &Backup,
+    cx: &Cx,
+    repository: &Repository,
+    spool: &Path,
+    server: Option<String>,
+) -> anyhow::Result<(Id, Snapshot)> {
     let listening = Listening::new(cx, "");
     let setting = Setting {
         job: cx.job.clone(),
@@ -45,7 +56,7 @@ async fn write(backup: &Backup, cx: &Cx, repository: &Repository, spool: &Path) 
     };
     let begun = cx.step("open", repository::Backup::begin(repository.clone(), setting, &cx.clock));
     let mut writer = begun.await?;
-    if let Err(error) = write_sources(backup, cx, &mut writer, &listening, spool).await {
+    if let Err(error) = write_sources(backup, cx, &mut writer, &listening, spool, server).await {
         writer.abandon().await;
         return Err(error);
     }
@@ -58,6 +69,7 @@ async fn write_sources(
     writer: &mut repository::Backup,
     listening: &Listening,
     spool: &Path,
+    server: Option<String>,
 ) -> anyhow::Result<()> {
     for source in &backup.source {
         let name = source.name();
@@ -75,15 +87,42 @@ async fn write_sources(
                     return copied.remove().await;
                 }
                 Some(From::Path(path)) => Tree::at(&cx.services.home.join(path)),
+                Some(From::Volume(_) | From::Container(_)) => {
+                    return write_docker(cx, writer, &name, source, server.clone()).await;
+                }
                 Some(From::Own) => own(cx),
                 None => anyhow::bail!("source `{name}` does not say what it is"),
             };
-            writer.note_excludes(&source.exclude);
-            let report = writer.tree(&name, sources_tree(cx, source, tree)?).await?;
-            cx.info(format!("{name}: {} entries, {}", report.entries, text::size(report.bytes)));
-            Ok(())
+            write_tree(cx, writer, &name, source, tree).await
         };
         cx.step(&name, writing).await.with_context(|| format!("back up {name}"))?;
     }
     Ok(())
+}
+
+async fn write_tree(
+    cx: &Cx,
+    writer: &mut repository::Backup,
+    name: &str,
+    source: &Source,
+    tree: Tree,
+) -> anyhow::Result<()> {
+    writer.note_excludes(&source.exclude);
+    let report = writer.tree(name, sources_tree(cx, source, tree)?).await?;
+    cx.info(format!("{name}: {} entries, {}", report.entries, text::size(report.bytes)));
+    Ok(())
+}
+
+async fn write_docker(
+    cx: &Cx,
+    writer: &mut repository::Backup,
+    name: &str,
+    source: &Source,
+    server: Option<String>,
+) -> anyhow::Result<()> {
+    let located = docker::locate(cx, source, server.into_iter().collect()).await?;
+    let consistency = source.consistency.unwrap_or_default();
+    let tree = located.tree.clone().as_it_is(consistency != Consistency::None);
+    let writing = write_tree(cx, writer, name, source, tree);
+    located.while_quiet(cx, name, consistency, writing).await
 }

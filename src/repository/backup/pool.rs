@@ -262,7 +262,7 @@ impl<'a> Pool<'a> {
         let Some((mut file, stat)) = found.open(self.notes)? else { return Ok(false) };
         node.extended_attributes = xattrs(&found, attributes::of_open(&file), self.notes);
         let content = Content::new(node, done, pieces);
-        if live::is_database(&mut file)? {
+        if !found.as_it_is && live::is_database(&mut file)? {
             match database(&found, self.spool, self.notes, &self.stopped)? {
                 Some(mut copy) => {
                     let size = copy.metadata()?.len();

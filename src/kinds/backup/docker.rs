@@ -1,0 +1,277 @@
+//! Sources that a Docker engine knows: where their files are on this machine, and who writes to them.
+//!
+//! They are read where they lie, never through the engine: its archive endpoint locks the container for as long as somebody reads.
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use super::keys::{Consistency, From, Source};
+use crate::{
+    docker::{Address, Container, Engine, Mount, own},
+    kinds::{
+        Cx,
+        quiet::{self, Touched, Way},
+    },
+    tree::Tree,
+};
+
+/// Folders of a host that hold no files of a container, although they are bound into many.
+const NO_FILES: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/var/run"];
+
+/// A source that was found.
+pub(super) struct Located {
+    /// Where it is read.
+    pub(super) tree: Tree,
+    engine: Engine,
+    touched: Touched,
+}
+
+/// What we see of the engine's host.
+struct Sight {
+    engine: Engine,
+    /// The container that we run in.
+    own: Option<Container>,
+}
+
+/// Finds a source. `servers`: where the backup goes.
+///
+/// # Errors
+/// When it is not there, or cannot be read from here.
+pub(super) async fn locate(cx: &Cx, source: &Source, servers: Vec<String>) -> anyhow::Result<Located> {
+    let engine = cx.engine().await?;
+    let sight = Sight { own: engine.own_container().await?, engine };
+    let mut touched = Touched { servers, ..Touched::default() };
+    let tree = match source.from() {
+        Some(From::Volume(name)) => {
+            let here = sight.volume(name, &mut touched).await?;
+            Tree::at(&here).called(name)
+        }
+        Some(From::Container(name)) => {
+            Tree::gathered(name, sight.container(cx, name, source.binds, &mut touched).await?)
+        }
+        _ => bail!("this is no source of Docker's"),
+    };
+    Ok(Located { tree, engine: sight.engine, touched })
+}
+
+impl Located {
+    /// Does `work`, which reads it, while those who write to it are as quiet as the source wants them.
+    ///
+    /// # Errors
+    /// Those of `work`, and of making containers quiet.
+    pub(super) async fn while_quiet<T>(
+        &self,
+        cx: &Cx,
+        name: &str,
+        consistency: Consistency,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let way = match consistency {
+            Consistency::Pause => Way::Pause,
+            Consistency::Stop => Way::Stop,
+            Consistency::None => {
+                let writers = quiet::writers(&self.engine, &self.touched).await?;
+                if !writers.is_empty() {
+                    cx.warn(format!(
+                        "{name}: read while {} may write to it, so its files may be of different moments; `consistency = \"pause\"` \
+                         reads them as they are at one moment",
+                        writers.join(", ")
+                    ));
+                }
+                return work.await;
+            }
+        };
+        quiet::with_quiet(cx, &self.engine, &self.touched, way, work).await
+    }
+}
+
+impl Sight {
+    /// Where a volume is on this machine.
+    async fn volume(&self, name: &str, touched: &mut Touched) -> anyhow::Result<PathBuf> {
+        let volume = match self.engine.volume(name).await {
+            Ok(volume) => volume,
+            Err(error) if error.is_not_found() => {
+                bail!("there is no volume `{name}`; `docker volume ls` shows those that there are")
+            }
+            Err(error) => return Err(error).with_context(|| format!("look at the volume `{name}`")),
+        };
+        touched.volumes.insert(name.to_owned());
+        let folder = volume.folder();
+        touched.folders.extend(folder.clone());
+        // Mounted here by its name, it is there whatever keeps it.
+        let own = self.own.iter().flat_map(Container::mounts).find(|mount| mount.volume.as_deref() == Some(name));
+        if let Some(own) = own {
+            return Ok(own.target.into());
+        }
+        let what = format!("the volume `{name}`");
+        let mount = format!("-v {name}:/volumes/{name}:ro");
+        if let Some(folder) = folder {
+            return self.place(&what, &folder, &mount).await;
+        }
+        let (driver, kind) = (volume.driver(), volume.mounted_kind().unwrap_or("none"));
+        if driver != "local" {
+            bail!(
+                "{what} is kept by the driver `{driver}`, whose files only a container sees: run Rusuban in one, with `{mount}`"
+            );
+        }
+        let here = self.place(&what, volume.mountpoint(), &mount).await?;
+        if !is_mount_point(&here)? {
+            bail!(
+                "{what} is of the type {kind}, which Docker mounts only while a container uses it, and it is not mounted at {} now: \
+                 start that container, or run Rusuban in one with `{mount}`",
+                here.display()
+            );
+        }
+        Ok(here)
+    }
+
+    /// The volumes of a container, and its binds if they are wanted: where each belongs below the source, and where it is here.
+    async fn container(
+        &self,
+        cx: &Cx,
+        name: &str,
+        binds: bool,
+        touched: &mut Touched,
+    ) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+        let container = match self.engine.container(name).await {
+            Ok(container) => container,
+            Err(error) if error.is_not_found() => {
+                bail!("there is no container `{name}`; `docker ps -a` shows those that there are")
+            }
+            Err(error) => return Err(error).with_context(|| format!("look at the container `{name}`")),
+        };
+        let mut mounts = container.mounts();
+        mounts.sort_by(|one, other| one.target.cmp(&other.target));
+        let (mut roots, mut taken, mut left_out) = (Vec::new(), BTreeSet::new(), 0);
+        for mount in &mounts {
+            let here = match (&mount.volume, mount.kind.as_str()) {
+                (Some(volume), _) => self.volume(volume, touched).await?,
+                (None, "bind") if binds => {
+                    let on_host = Path::new(&mount.source);
+                    let what = format!("what `{name}` has at {}", mount.target);
+                    let is_made_up = NO_FILES.iter().any(|never| on_host.starts_with(never));
+                    let here = if is_made_up {
+                        None
+                    } else {
+                        let option = format!("-v {0}:{0}:ro", mount.source);
+                        Some(self.place(&what, on_host, &option).await?)
+                    };
+                    let Some(here) = here.filter(|here| here.is_dir() || here.is_file()) else {
+                        cx.info(format!("{} left out: there are no files in it", mount.source));
+                        continue;
+                    };
+                    touched.folders.push(on_host.to_owned());
+                    here
+                }
+                (None, "bind") => {
+                    left_out += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            roots.push((member(mount, &mut taken), here));
+        }
+        if roots.is_empty() {
+            let binds =
+                if left_out > 0 { "; with `binds = true` what is bound into it from the host is kept" } else { "" };
+            bail!("the container `{name}` has no volumes{binds}");
+        }
+        Ok(roots)
+    }
+
+    /// Where something on the engine's host is on this machine. `mount`: how a container gets to see it.
+    async fn place(&self, what: &str, on_host: &Path, mount: &str) -> anyhow::Result<PathBuf> {
+        let there = on_host.display();
+        let all = "or `-v /var/lib/docker/volumes:/var/lib/docker/volumes:ro` for all volumes";
+        let here = match &self.own {
+            Some(own) => own::seen_in(&own.mounts(), on_host).with_context(|| {
+                format!("{what} lies at {there} on the host, which this container does not see: start it with `{mount}`, {all}")
+            })?,
+            None => on_host.to_owned(),
+        };
+        let looked = here.clone();
+        let looking = tokio::task::spawn_blocking(move || match looked.metadata()?.is_dir() {
+            true => std::fs::read_dir(&looked).map(drop),
+            false => std::fs::File::open(&looked).map(drop),
+        });
+        let Err(error) = looking.await.context("a thread died")? else { return Ok(here) };
+        let is_elsewhere = self.own.is_none() && !is_this_machine(self.engine.address());
+        Err(match error.kind() {
+            std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+                "{what} lies at {}, which this user may not read: run Rusuban as root, or in a container with `{mount}`",
+                here.display()
+            ),
+            std::io::ErrorKind::NotFound if is_elsewhere => anyhow::anyhow!(
+                "{what} lies on the machine of the engine at {}, and this is another: run Rusuban there",
+                self.engine.address()
+            ),
+            std::io::ErrorKind::NotFound => anyhow::anyhow!(
+                "{what} lies at {there} on the engine's host, and is not to be found at {} here: if Rusuban runs in a container, start \
+                 that with `{mount}`, {all}",
+                here.display()
+            ),
+            _ => anyhow::Error::from(error).context(format!("{what} lies at {}, and cannot be read", here.display())),
+        })
+    }
+}
+
+/// An engine that is reached over the network may be on another machine.
+fn is_this_machine(engine: &Address) -> bool {
+    match engine {
+        Address::Socket(_) => true,
+        Address::Http(at) => ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|local| at.starts_with(local)),
+    }
+}
+
+fn is_mount_point(path: &Path) -> anyhow::Result<bool> {
+    let look = |path: &Path| path.metadata().with_context(|| format!("look at {}", path.display()));
+    let above = look(path.parent().unwrap_or(path))?;
+    Ok(look(path)?.dev() != above.dev())
+}
+
+/// The name below the source: the volume's, or where the container has it if that is no name for people.
+fn member(mount: &Mount, taken: &mut BTreeSet<String>) -> PathBuf {
+    let is_nameless = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = match mount.volume.as_deref().filter(|name| !is_nameless(name)) {
+        Some(name) => name.to_owned(),
+        None => Some(mount.target.trim_matches('/').replace('/', "-"))
+            .filter(|name| !name.is_empty())
+            .unwrap_or("root".into()),
+    };
+    let mut free = name.clone();
+    for number in 2.. {
+        if taken.insert(free.clone()) {
+            break;
+        }
+        free = format!("{name}-{number}");
+    }
+    free.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_called_as_its_volume_or_as_where_the_container_has_it() {
+        let mut taken = BTreeSet::new();
+        let mut name = |volume: Option<&str>, target: &str| {
+            let mount = Mount {
+                kind: "volume".into(),
+                volume: volume.map(str::to_owned),
+                source: String::new(),
+                target: target.into(),
+                is_writable: true,
+            };
+            member(&mount, &mut taken).display().to_string()
+        };
+        assert_eq!(name(Some("blog-data"), "/data"), "blog-data");
+        assert_eq!(name(Some(&"0a".repeat(32)), "/var/lib/mysql"), "var-lib-mysql");
+        assert_eq!(name(None, "/blog-data"), "blog-data-2");
+        assert_eq!(name(None, "/"), "root");
+    }
+}
