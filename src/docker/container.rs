@@ -178,6 +178,26 @@ impl Container {
         mounts.sort_by(|one, other| one.target.cmp(&other.target));
         mounts
     }
+
+    /// Whether it is this container that answers at `host:port`, seen from another container or from the host.
+    #[must_use]
+    pub fn answers_at(&self, at: &str) -> bool {
+        let (host, port) = at.rsplit_once(':').unwrap_or((at, ""));
+        let host = host.trim_matches(['[', ']']);
+        let settings = &self.0["NetworkSettings"];
+        let networks = settings["Networks"].as_object().into_iter().flatten();
+        let in_a_network = networks.into_iter().any(|(_, network)| {
+            let aliases = network["Aliases"].as_array().into_iter().flatten();
+            network["IPAddress"] == host || aliases.into_iter().any(|alias| alias == host)
+        });
+        let ports = settings["Ports"].as_object().into_iter().flatten();
+        let is_published = || {
+            let bindings = ports.into_iter().flat_map(|(_, bindings)| bindings.as_array().into_iter().flatten());
+            !port.is_empty() && bindings.into_iter().any(|binding| binding["HostPort"] == port)
+        };
+        let is_this_host = matches!(host, "localhost" | "127.0.0.1" | "::1" | "host.docker.internal" | "172.17.0.1");
+        self.name() == host || in_a_network || (is_this_host && is_published())
+    }
 }
 
 impl Engine {

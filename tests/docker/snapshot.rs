@@ -294,7 +294,7 @@ async fn too_many_layers_are_made_into_one_with_all_of_the_configuration() {
 }
 
 /// A way to the engine that breaks off a moment after it has been told to commit.
-async fn breaks_at_commits(dockerd: &Dockerd) -> Docker {
+async fn breaks_at_commits(dockerd: &Dockerd) -> String {
     let (socket, listener) = (dockerd.socket(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -319,7 +319,7 @@ async fn breaks_at_commits(dockerd: &Dockerd) -> Docker {
             });
         }
     });
-    Docker::at(Address::Http(address))
+    address
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,16 +327,20 @@ async fn a_snapshot_whose_connection_breaks_is_waited_for() {
     let mut house = House::new();
     house.dockerd.run("blog", &[BASE]);
     house.dockerd.cli(&["exec", "blog", "sh", "-c", "head -c 150000000 /dev/urandom > /file"]);
-    house.docker = breaks_at_commits(house.dockerd).await;
+    let proxy = breaks_at_commits(house.dockerd).await;
+    house.docker = Docker::at(Address::Http(proxy.clone()));
+    house.dockerd.run("proxy", &["-p", &format!("{proxy}:2375"), BASE]);
     for (at, pause) in [("2026-11-24T03:00:00Z", true), ("2026-11-25T03:00:00Z", false)] {
-        let ran = house.night(at, &format!("containers = ['blog']\npause = {pause}")).await;
+        let ran = house.night(at, &format!("containers = ['*o*']\npause = {pause}")).await;
         assert!(ran.summary.is_ok(), "{:?}\n{}", ran.summary, ran.log);
         assert!(ran.log.contains("w blog: the connection to Docker broke before its answer came: "), "{}", ran.log);
+        assert!(ran.log.contains("i proxy: left out: Docker is reached through it\n"), "{}", ran.log);
         assert!(ran.log.contains("; waiting for what Docker makes of it\n"), "{}", ran.log);
         assert!(ran.log.contains("how much room Docker has left cannot be seen from here"), "{}", ran.log);
     }
     assert_eq!(house.names().await, ["base:Tue", "base:Wed"]);
-    assert_eq!(house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
+    let states = house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]);
+    assert_eq!(states, "proxy running\nblog running");
 }
 
 #[tokio::test(flavor = "multi_thread")]

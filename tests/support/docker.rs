@@ -90,8 +90,8 @@ impl Dockerd {
         drop(self.process.lock().unwrap().take());
         // Frozen processes cannot be killed, and the next ones of their container would be frozen as well.
         let thaw = r#"
-            find /sys/fs/cgroup -path "*/$1/*" -name freezer.state -exec sh -c 'echo THAWED > "$0"' {} \;
-            find /sys/fs/cgroup -path "*/$1/*" -name cgroup.freeze -exec sh -c 'echo 0 > "$0"' {} \;
+            for state in /sys/fs/cgroup/freezer/"$1"/*/freezer.state; do [ ! -e "$state" ] || echo THAWED > "$state"; done
+            for state in /sys/fs/cgroup/"$1"/*/cgroup.freeze; do [ ! -e "$state" ] || echo 0 > "$state"; done
         "#;
         let thawed = Command::new("sh").args(["-c", thaw, "thaw"]).arg(self.folder.file_name().unwrap()).output();
         assert!(thawed.unwrap().status.success());

@@ -24,7 +24,7 @@ use self::{
 use super::{Cx, Kind, KindEntry, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Container, Engine, Image, Listed, repository_of},
+    docker::{Address, Container, Engine, Image, Listed, repository_of},
     policy::MissedPolicy,
     text,
 };
@@ -65,13 +65,14 @@ impl Kind for ContainerSnapshot {
         let engine = cx.engine().await?;
         let chosen = self.choice().pick(&engine.containers().await?);
         let mut failures = chosen.missing;
-        let (named, nameless) = self.name(&engine, &chosen.containers).await;
+        let containers = without_our_own(cx, &engine, chosen.containers).await?;
+        let (named, nameless) = self.name(&engine, &containers).await;
         failures.extend(nameless);
         let room = Room::of(&engine).await?;
         if !room.is_known() && !named.is_empty() {
             cx.info("how much room Docker has left cannot be seen from here, so it is not looked at");
         }
-        let never_paused = self.never_paused().pick(&chosen.containers).containers;
+        let never_paused = self.never_paused().pick(&containers).containers;
         let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
         let taken = stream::iter(named).map(|(container, repository)| {
             let pause = self.pause && !never_paused.iter().any(|one| one.id == container.id);
@@ -167,6 +168,30 @@ impl ContainerSnapshot {
         taken.sort_by(|one, other| one.0.cmp(&other.0));
         Off { cx, engine, room, taken, is_partial }.store(repository, self.rule()).await.map(Some)
     }
+}
+
+/// Leaves out the container that this is, which would freeze itself, and the one through which the engine is reached.
+async fn without_our_own(cx: &Cx, engine: &Engine, chosen: Vec<Listed>) -> anyhow::Result<Vec<Listed>> {
+    let own = engine.own_container().await?;
+    let mut kept = Vec::new();
+    for one in chosen {
+        let is_own = own.as_ref().is_some_and(|own| own.id() == one.id);
+        let is_way = match engine.address() {
+            Address::Http(at) => match engine.container(&one.id).await {
+                Ok(container) => container.answers_at(at),
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(error.into()),
+            },
+            Address::Socket(_) => false,
+        };
+        if is_own || is_way {
+            let what = if is_own { "Rusuban runs in it" } else { "Docker is reached through it" };
+            cx.info(format!("{}: left out: {what}", one.name));
+        } else {
+            kept.push(one);
+        }
+    }
+    Ok(kept)
 }
 
 /// The name of the image that a container was made of.

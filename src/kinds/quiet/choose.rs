@@ -82,13 +82,13 @@ impl Users {
             );
         }
         if let Address::Http(at) = engine
-            && answers_at(container, at)
+            && container.answers_at(at)
         {
             bail!(
                 "`{name}` is how Rusuban reaches the Docker engine: it cannot {verb} that; use `consistency = \"none\"`"
             );
         }
-        if servers.iter().any(|at| answers_at(container, at)) {
+        if servers.iter().any(|at| container.answers_at(at)) {
             bail!(
                 "`{name}` is the server that this backup is stored in: it cannot {verb} that; use `consistency = \"none\"`, or another bucket"
             );
@@ -120,25 +120,6 @@ fn writes(mount: &Mount, touched: &Touched) -> bool {
         }
     };
     mount.is_writable && is_touched
-}
-
-/// Whether it is this container that answers at `host:port`, seen from another container or from the host.
-fn answers_at(container: &Container, at: &str) -> bool {
-    let (host, port) = at.rsplit_once(':').unwrap_or((at, ""));
-    let host = host.trim_matches(['[', ']']);
-    let settings = &container.raw()["NetworkSettings"];
-    let networks = settings["Networks"].as_object().into_iter().flatten();
-    let in_a_network = networks.into_iter().any(|(_, network)| {
-        let aliases = network["Aliases"].as_array().into_iter().flatten();
-        network["IPAddress"] == host || aliases.into_iter().any(|alias| alias == host)
-    });
-    let ports = settings["Ports"].as_object().into_iter().flatten();
-    let is_published = || {
-        let bindings = ports.into_iter().flat_map(|(_, bindings)| bindings.as_array().into_iter().flatten());
-        !port.is_empty() && bindings.into_iter().any(|binding| binding["HostPort"] == port)
-    };
-    let is_this_host = matches!(host, "localhost" | "127.0.0.1" | "::1" | "host.docker.internal" | "172.17.0.1");
-    container.name() == host || in_a_network || (is_this_host && is_published())
 }
 
 #[cfg(test)]
