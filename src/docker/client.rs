@@ -124,6 +124,11 @@ impl Engine {
         &self.0.address
     }
 
+    /// The version of the API in which it is spoken to.
+    pub(super) fn version(&self) -> Version {
+        self.0.version
+    }
+
     /// What the engine says of itself: `/info`.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod own;
 mod relation;
 mod settings;
 mod snapshots;
+mod spec;
 mod volume;
 
 pub use archive::{Content, Part, Saved};
@@ -33,4 +34,5 @@ pub use image::{Commit, Image, repository_of};
 pub use relation::{Compose, dependents_first};
 pub use settings::{Address, Docker, DockerSettings};
 pub use snapshots::{Snapshot, label};
+pub use spec::{Created, Creation, Defaults, Origin, Spec};
 pub use volume::Volume;

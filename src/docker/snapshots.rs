@@ -9,6 +9,8 @@ use super::{
 /// Labels of a snapshot. An image that somebody makes of a container which came from a snapshot has them too: only the
 /// comment tells whose it is.
 pub mod label {
+    /// How all of them begin.
+    pub const ALL: &str = "rusuban.snapshot.";
     /// Which container.
     pub const CONTAINER: &str = "rusuban.snapshot.container";
     /// By which job.

@@ -2,5 +2,7 @@
 mod engine;
 mod exec;
 mod outside;
+mod same;
 mod snapshot;
+mod spec;
 mod volumes;

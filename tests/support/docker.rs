@@ -55,7 +55,7 @@ impl Dockerd {
         let script = r#"
             mount --make-rprivate /
             ip link set lo up
-            # A number from the life before is another process's in this one.
+            # As after a power cut, where it lies in memory: numbers of processes in it would be those of others by now.
             rm -rf "$1/pid" "$1/sock" "$1/exec"
             exec dockerd --data-root "$1/root" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/sock" \
                 --iptables=false --ip-masq=false --storage-driver overlay2 --cgroup-parent "/$2"

@@ -313,8 +313,11 @@ impl Backup {
     /// # Errors
     /// When something could not be stored. There is no backup then.
     pub async fn finish(mut self, clock: &Clock) -> anyhow::Result<(Id, Snapshot)> {
+        if self.facts.is_empty() {
+            self.abandon().await;
+            bail!("there is nothing in this backup");
+        }
         let nodes = std::mem::take(&mut self.nodes);
-        ensure!(!self.facts.is_empty(), "there is nothing in this backup");
         let (intake, owners) = (self.saver.intake(), Arc::clone(&self.owners));
         let joining = tokio::task::spawn_blocking(move || {
             let look = |path: &Path| {
