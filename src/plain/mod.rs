@@ -27,4 +27,4 @@ pub use manifest::{FORMAT, FileFacts, Fingerprint, Manifest, Source, SourceKind,
 pub use restore::{Restored, file_name, original_place, restore};
 pub use shelf::{Leftover, Listing, delete, find, leftovers, list, remove_leftover};
 pub use verify::{Entry, Verified, entries, verify};
-pub use writer::{Setting, Single, Watcher, Writer};
+pub use writer::{Setting, Single, Spooled, Watcher, Writer};

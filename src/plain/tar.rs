@@ -188,7 +188,7 @@ impl Tarring<'_> {
         let after = rustix::fs::fstat(&*file).with_context(|| format!("read {}", found.path.display()))?;
         let moment = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         if moment(&after) != moment(stat) {
-            self.notes.warn(format!("{} changed while it was read", found.path.display()));
+            self.notes.changed(format!("{} changed while it was read", found.path.display()));
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ impl Tarring<'_> {
             missing += self.piece(file, *length).with_context(what)?;
         }
         if missing > 0 {
-            self.notes.warn(format!(
+            self.notes.changed(format!(
                 "{} became shorter while it was read: its last {missing} bytes are zeros in the backup",
                 found.path.display()
             ));

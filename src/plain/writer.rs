@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces that are ready while a part is sent.
 const AHEAD: usize = 4;
 
+/// Bytes of what was spooled that are handed over at a time.
+const SENT: usize = 1 << 20;
+
 /// The manifest is tried so often: a conditional put is not tried again by the bucket itself.
 const MANIFEST_TRIES: u32 = 3;
 
@@ -74,6 +77,23 @@ pub struct Setting {
     pub watcher: Arc<dyn Watcher>,
     /// Asked to stop.
     pub cancelled: CancellationToken,
+}
+
+/// A tree that was read and is not stored yet.
+pub struct Spooled {
+    name: String,
+    path: Option<String>,
+    key: String,
+    encoded: Encoded<TreeReport>,
+    file: File,
+}
+
+impl Spooled {
+    /// What was read.
+    #[must_use]
+    pub fn report(&self) -> &TreeReport {
+        &self.encoded.made
+    }
 }
 
 /// Facts of a source that is a single stream.
@@ -164,6 +184,70 @@ impl Writer {
         let key = self.key(name, "tar.zst")?;
         let encoded =
             self.store(key.clone(), move |to| super::tar::write(&tree, to, &spool, &notes, &cancelled)).await?;
+        Ok(self.add_tree(name, path, key, encoded))
+    }
+
+    /// The same in two steps. First all of it is read, and kept in a file in the spool, compressed and encrypted: however slow the
+    /// bucket is, nobody waits for it.
+    ///
+    /// # Errors
+    /// When something cannot be read, or there is no room for it. Call [`Writer::abandon`] then.
+    pub async fn spool(&mut self, name: &str, tree: Tree) -> anyhow::Result<Spooled> {
+        let (spool, cancelled) = (self.spool.clone(), self.cancelled.clone());
+        let notes = Notes::new(Arc::clone(&self.watcher) as Arc<dyn Listener>);
+        let path = tree.origin().map(|path| path.to_string_lossy().into_owned());
+        let key = self.key(name, "tar.zst")?;
+        let (sender, mut pieces) = mpsc::channel::<Bytes>(AHEAD);
+        let (options, token) = (self.options.clone(), self.cancelled.clone());
+        let keep = spool.clone();
+        let encoding = tokio::task::spawn_blocking(move || {
+            encode(&options, sender, token, |to| super::tar::write(&tree, to, &spool, &notes, &cancelled))
+        });
+        let keeping = tokio::task::spawn_blocking(move || {
+            use std::io::{Seek as _, Write as _};
+            // It lives on until it is closed, and is gone whatever happens to us.
+            let mut file = nameless_file(&keep)?;
+            while let Some(piece) = pieces.blocking_recv() {
+                file.write_all(&piece)?;
+            }
+            file.rewind()?;
+            Ok(file)
+        });
+        let (encoded, kept) = tokio::join!(encoding, keeping);
+        let kept: std::io::Result<File> = kept.context("the thread that writes died")?;
+        let file = kept.with_context(|| format!("keep {name} in {} until it is sent", self.spool.display()))?;
+        let encoded = encoded.context("the thread that reads died")??;
+        Ok(Spooled { name: name.to_owned(), path, key, encoded, file })
+    }
+
+    /// Then it is stored.
+    ///
+    /// # Errors
+    /// When it cannot be stored. Call [`Writer::abandon`] then.
+    pub async fn put_spooled(&mut self, spooled: Spooled) -> anyhow::Result<TreeReport> {
+        let Spooled { name, path, key, encoded, mut file } = spooled;
+        let (watcher, total) = (Arc::clone(&self.watcher), encoded.stored.whole.bytes);
+        let reading = move |sender: mpsc::Sender<Bytes>| {
+            tokio::task::spawn_blocking(move || {
+                let mut done = 0;
+                loop {
+                    let mut piece = Vec::with_capacity(SENT);
+                    let count = file.by_ref().take(SENT as u64).read_to_end(&mut piece).context("read it again")?;
+                    // Nobody takes pieces any more after an error, which is told by whoever had it.
+                    if count == 0 || sender.blocking_send(piece.into()).is_err() {
+                        return anyhow::Ok(());
+                    }
+                    done += count as u64;
+                    watcher.progress(done, Some(total));
+                }
+            })
+        };
+        self.put_pieces(key.clone(), reading).await?;
+        self.unread.push((key.clone(), encoded.stored.clone()));
+        Ok(self.add_tree(&name, path, key, encoded))
+    }
+
+    fn add_tree(&mut self, name: &str, path: Option<String>, key: String, encoded: Encoded<TreeReport>) -> TreeReport {
         let Encoded { plain, stored, made: report } = encoded;
         self.warnings.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}")));
         let (entries, rows) = (report.entries, report.rows.clone());
@@ -179,7 +263,7 @@ impl Writer {
             rows,
             file: None,
         });
-        Ok(report)
+        report
     }
 
     /// Stores one stream as it is.
@@ -412,6 +496,14 @@ impl Writer {
             (Err(_), _) => self.watcher.warn(&format!("take back the upload of {key}: no answer within a minute")),
         }
     }
+}
+
+/// A file in this folder that has no name any more.
+fn nameless_file(folder: &Path) -> std::io::Result<File> {
+    let path = folder.join("spooled");
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 impl std::fmt::Debug for Writer {

@@ -33,7 +33,7 @@ mod saver;
 pub mod settings;
 mod snapshot;
 
-pub use backup::{Backup, Piece, Setting, Single};
+pub use backup::{Ahead, Backup, Piece, Setting, Single};
 pub use blobs::{Lost, open_blob};
 pub use cache::Cache;
 pub use check::{Findings, Look, Touched};

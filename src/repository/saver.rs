@@ -29,6 +29,8 @@ use super::{
 /// sent again after an interruption.
 const BLOBS_PER_INDEX: usize = 50_000;
 const INDEX_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks at what is on its way.
+const SETTLING: Duration = Duration::from_millis(20);
 /// Asked to stop, what is on its way gets so long to arrive.
 pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What saves less than a fiftieth is stored as it is: it is read faster.
@@ -159,6 +161,14 @@ impl Saver {
     #[must_use]
     pub fn so_far(&self) -> Stored {
         self.shared.counted.read()
+    }
+
+    /// Waits until no pack is on its way, or until storing has ended: as many as there are places can then be stored without waiting.
+    pub async fn settle(&self) {
+        let places = self.shared.repository.options().connections + 1;
+        while self.shared.places.len() < places && !self.shared.stopped.is_cancelled() {
+            tokio::time::sleep(SETTLING).await;
+        }
     }
 
     /// Waits until all blobs are stored, read back and indexed. All intakes must have been dropped.

@@ -47,8 +47,12 @@ pub struct TreeReport {
     pub entries: u64,
     /// Rows by `file: table` of the SQLite databases that were met and copied while in use.
     pub rows: BTreeMap<String, u64>,
-    /// Bytes that were read.
+    /// Bytes that it has.
     pub bytes: u64,
+    /// Those among them that had to be read, for nothing was known of them.
+    pub anew: u64,
+    /// Files that changed or vanished while they were read; there is a warning for each.
+    pub changed: u64,
     /// What a person should know.
     pub warnings: Vec<String>,
 }

@@ -34,6 +34,8 @@ pub trait Listener: Send + Sync {
 pub struct Notes {
     listener: Arc<dyn Listener>,
     bytes: AtomicU64,
+    /// Those among them that were not known already.
+    anew: AtomicU64,
     /// So many bytes there were the last time.
     expected: u64,
     is_unreadable: AtomicBool,
@@ -54,8 +56,8 @@ impl Notes {
     /// Nothing noticed yet.
     #[must_use]
     pub fn new(listener: Arc<dyn Listener>) -> Self {
-        let (bytes, is_unreadable) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { listener, bytes, expected: 0, is_unreadable, inner: Mutex::default() }
+        let (bytes, anew, is_unreadable) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Self { listener, bytes, anew, expected: 0, is_unreadable, inner: Mutex::default() }
     }
 
     /// The same, where the last time there were so many bytes: how far it has come is told by that.
@@ -80,6 +82,12 @@ impl Notes {
         }
     }
 
+    /// Something changed or vanished under our hands; a person should look.
+    pub fn changed(&self, warning: String) {
+        self.inner().report.changed += 1;
+        self.warn(warning);
+    }
+
     /// Something cannot be read: the whole will fail, once all such things are found.
     pub fn cannot(&self, path: &Path, error: io::Error) {
         self.is_unreadable.store(true, Ordering::Relaxed);
@@ -98,6 +106,12 @@ impl Notes {
 
     /// So many bytes more were read.
     pub fn read(&self, bytes: u64) {
+        self.anew.fetch_add(bytes, Ordering::Relaxed);
+        self.known(bytes);
+    }
+
+    /// So many bytes more need not be read: they are known.
+    pub fn known(&self, bytes: u64) {
         let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.listener.progress(done, (done <= self.expected).then_some(self.expected));
     }
@@ -149,6 +163,7 @@ impl Notes {
             report.warnings.push(format!("and {} warnings more", inner.dropped_warnings));
         }
         report.bytes = self.bytes.load(Ordering::Relaxed);
+        report.anew = self.anew.load(Ordering::Relaxed);
         report
     }
 

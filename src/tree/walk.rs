@@ -177,7 +177,7 @@ impl Walk<'_> {
             let stat = match rustix::fs::statat(&level.folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => {
-                    self.notes.warn(format!("{} vanished while the folder was read", path.display()));
+                    self.notes.changed(format!("{} vanished while the folder was read", path.display()));
                     continue;
                 }
                 Err(error) => {
@@ -274,7 +274,7 @@ impl Walk<'_> {
         let folder = match open_folder(&found.parent, &found.name) {
             Ok(folder) => folder,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.notes.warn(format!("{} vanished while it was read", found.path.display()));
+                self.notes.changed(format!("{} vanished while it was read", found.path.display()));
                 return Ok(None);
             }
             Err(error) => {
@@ -326,7 +326,7 @@ impl Found {
         let file = match open_file(&self.parent, &self.name) {
             Ok(file) => std::fs::File::from(file),
             Err(Errno::NOENT | Errno::LOOP) => {
-                notes.warn(format!("{} vanished while it was read", self.path.display()));
+                notes.changed(format!("{} vanished while it was read", self.path.display()));
                 return Ok(None);
             }
             Err(error) => {
@@ -336,7 +336,7 @@ impl Found {
         };
         let stat = rustix::fs::fstat(&file).with_context(|| format!("read {}", self.path.display()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            notes.warn(format!("{} became something else while it was read: left out", self.path.display()));
+            notes.changed(format!("{} became something else while it was read: left out", self.path.display()));
             return Ok(None);
         }
         Ok(Some((file, stat)))
@@ -348,7 +348,7 @@ impl Found {
         match rustix::fs::readlinkat(&self.parent, &self.name, Vec::new()) {
             Ok(target) => return Some(target.into_bytes()),
             Err(Errno::NOENT | Errno::INVAL) => {
-                notes.warn(format!("{} vanished while it was read", self.path.display()));
+                notes.changed(format!("{} vanished while it was read", self.path.display()));
             }
             Err(error) => notes.cannot(&self.path, error.into()),
         }

@@ -433,3 +433,53 @@ fn files_that_are_written_in_step_are_of_one_moment() {
         }
     }
 }
+
+#[test]
+fn containers_are_quiet_only_while_what_changed_is_read() {
+    let house = House::new();
+    let dockerd = house.dockerd;
+    let script = "head -c 30000000 /dev/urandom > /data/big; while :; do date +%s > /data/busy; sleep 0.02; done";
+    dockerd.run("writer", &["-v", "data:/data", "--stop-timeout", "1", BASE, "sh", "-c", script]);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    for way in ["pause", "stop"] {
+        house.jobs(&format!("volume = 'data'\nconsistency = '{way}'"));
+        let log = house.fine(&["run", "dedup"]);
+        // 30 MB were read before; `date` writes eleven bytes.
+        assert!(log.contains("2 files") || log.contains("28.6 MiB"), "{log}");
+        assert!(log.contains("of which 11 B had to be read in that time"), "{log}");
+    }
+}
+
+#[test]
+fn all_volumes_of_a_container_are_one_source_and_unchanged_ones_are_not_read_again() {
+    let house = House::new();
+    let dockerd = house.dockerd;
+    let bound = house.path("bound");
+    fs::create_dir(&bound).unwrap();
+    fs::write(bound.join("settings"), "bound").unwrap();
+    let bind = format!("{}:/etc/app", bound.display());
+    let socket = format!("{}:/sock", dockerd.socket().display());
+    dockerd.run("blog", &["-v", "data:/data", "-v", "/var/nameless", "-v", &bind, "-v", &socket, BASE]);
+    house.sh("blog", "mkdir /data/a; head -c 3000000 /dev/urandom > /data/a/big; echo text > /var/nameless/file");
+    dockerd.run("beside", &["-v", "data:/elsewhere", BASE]);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    house.jobs("container = 'blog'\nbinds = true\nexclude = ['*.tmp']");
+    house.sh("beside", "echo x > /elsewhere/x.tmp");
+    for job in ["plain", "dedup", "dedup"] {
+        let log = house.fine(&["run", job]);
+        assert!(log.contains("blog was paused for ") && log.contains("beside was paused for "), "{log}");
+        let to = house.restore(job);
+        let top = if to.join("blog").is_dir() { to.join("blog") } else { to };
+        let names: Vec<_> = tree(&top).into_iter().map(|(path, _)| path.display().to_string()).collect();
+        assert_eq!(names, ["data/a/big", "etc-app/settings", "var-nameless/file"], "{log}");
+    }
+    let log = house.fine(&["run", "dedup"]);
+    assert!(log.contains("0 B new"), "{log}");
+    house.jobs("container = 'missing'");
+    let (is_fine, log) = house.run(&["run", "plain"]);
+    assert!(!is_fine && log.contains("there is no container `missing`"), "{log}");
+    dockerd.run("bare", &["-v", &bind, BASE]);
+    house.jobs("container = 'bare'");
+    let (is_fine, log) = house.run(&["run", "plain"]);
+    assert!(!is_fine && log.contains("the container `bare` has no volumes; with `binds = true`"), "{log}");
+}

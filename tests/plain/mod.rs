@@ -6,5 +6,6 @@ mod cut;
 mod failures;
 mod killed;
 mod memory;
+mod spooled;
 mod support;
 mod trees;

@@ -1,4 +1,5 @@
 //! Repositories in the restic format, judged by stock `restic`.
+mod ahead;
 mod backup;
 mod beside;
 mod chunker;

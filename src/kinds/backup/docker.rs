@@ -16,7 +16,8 @@ use crate::{
         Cx,
         quiet::{self, Touched, Way},
     },
-    tree::Tree,
+    text,
+    tree::{Tree, TreeReport},
 };
 
 /// Folders of a host that hold no files of a container, although they are bound into many.
@@ -55,6 +56,8 @@ pub(super) async fn locate(cx: &Cx, source: &Source, servers: Vec<String>) -> an
         }
         _ => bail!("this is no source of Docker's"),
     };
+    // While nobody writes to it, a database and what is beside it are whole together.
+    let tree = tree.as_it_is(source.consistency.unwrap_or_default().is_quiet());
     Ok(Located { tree, engine: sight.engine, touched })
 }
 
@@ -66,19 +69,19 @@ impl Located {
     pub(super) async fn while_quiet<T>(
         &self,
         cx: &Cx,
-        name: &str,
-        consistency: Consistency,
+        source: &Source,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let way = match consistency {
+        let way = match source.consistency.unwrap_or_default() {
             Consistency::Pause => Way::Pause,
             Consistency::Stop => Way::Stop,
             Consistency::None => {
                 let writers = quiet::writers(&self.engine, &self.touched).await?;
                 if !writers.is_empty() {
                     cx.warn(format!(
-                        "{name}: read while {} may write to it, so its files may be of different moments; `consistency = \"pause\"` \
+                        "{}: read while {} may write to it, so its files may be of different moments; `consistency = \"pause\"` \
                          reads them as they are at one moment",
+                        source.name(),
                         writers.join(", ")
                     ));
                 }
@@ -87,6 +90,20 @@ impl Located {
         };
         quiet::with_quiet(cx, &self.engine, &self.touched, way, work).await
     }
+}
+
+/// Fails when something changed although all that may write to it were quiet.
+///
+/// # Errors
+/// Then.
+pub(super) fn must_not_have_changed(report: &TreeReport) -> anyhow::Result<()> {
+    if report.changed > 0 {
+        bail!(
+            "{} changed while all containers that write to it were quiet: a program outside of them does so too, on the host for instance",
+            text::count(usize::try_from(report.changed).unwrap_or(usize::MAX), "file")
+        );
+    }
+    Ok(())
 }
 
 impl Sight {
@@ -194,9 +211,10 @@ impl Sight {
             None => on_host.to_owned(),
         };
         let looked = here.clone();
-        let looking = tokio::task::spawn_blocking(move || match looked.metadata()?.is_dir() {
-            true => std::fs::read_dir(&looked).map(drop),
-            false => std::fs::File::open(&looked).map(drop),
+        let looking = tokio::task::spawn_blocking(move || match looked.metadata()?.file_type() {
+            kind if kind.is_dir() => std::fs::read_dir(&looked).map(drop),
+            kind if kind.is_file() => std::fs::File::open(&looked).map(drop),
+            _ => Ok(()),
         });
         let Err(error) = looking.await.context("a thread died")? else { return Ok(here) };
         let is_elsewhere = self.own.is_none() && !is_this_machine(self.engine.address());

@@ -117,6 +117,13 @@ pub enum Consistency {
     Stop,
 }
 
+impl Consistency {
+    /// Whether nobody writes while it is read.
+    pub(super) fn is_quiet(self) -> bool {
+        self != Self::None
+    }
+}
+
 /// What a source is read from.
 pub(super) enum From<'a> {
     Path(&'a Path),

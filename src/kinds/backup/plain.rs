@@ -5,7 +5,7 @@ use anyhow::Context;
 
 use super::{
     Backup, copy_database, docker,
-    keys::{Consistency, From, Source},
+    keys::{From, Source},
     own, sources_tree,
 };
 use crate::{
@@ -78,13 +78,7 @@ async fn write_sources(
                     let tree = Tree::at(&cx.services.home.join(path));
                     write_tree(cx, writer, &name, source, tree).await
                 }
-                Some(From::Volume(_) | From::Container(_)) => {
-                    let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
-                    let consistency = source.consistency.unwrap_or_default();
-                    let tree = located.tree.clone().as_it_is(consistency != Consistency::None);
-                    let writing = write_tree(cx, writer, &name, source, tree);
-                    located.while_quiet(cx, &name, consistency, writing).await
-                }
+                Some(From::Volume(_) | From::Container(_)) => write_docker(cx, bucket, writer, &name, source).await,
                 Some(From::Own) => write_tree(cx, writer, &name, source, own(cx)).await,
                 None => anyhow::bail!("source `{name}` does not say what it is"),
             }
@@ -96,6 +90,38 @@ async fn write_sources(
 
 async fn write_tree(cx: &Cx, writer: &mut Writer, name: &str, source: &Source, tree: Tree) -> anyhow::Result<()> {
     let report = writer.tree(name, sources_tree(cx, source, tree)?).await?;
+    cx.info(format!("{name}: {} entries", report.entries));
+    Ok(())
+}
+
+async fn write_docker(
+    cx: &Cx,
+    bucket: &Arc<dyn Bucket>,
+    writer: &mut Writer,
+    name: &str,
+    source: &Source,
+) -> anyhow::Result<()> {
+    let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
+    let tree = sources_tree(cx, source, located.tree.clone())?;
+    let report = if source.consistency.unwrap_or_default().is_quiet() && bucket.local_folder().is_none() {
+        // The containers wait for this disk, and not for the line.
+        let reading = async {
+            let spooled = writer.spool(name, tree).await?;
+            docker::must_not_have_changed(spooled.report())?;
+            Ok(spooled)
+        };
+        let spooled = located.while_quiet(cx, source, reading).await?;
+        writer.put_spooled(spooled).await?
+    } else {
+        let reading = async {
+            let report = writer.tree(name, tree).await?;
+            if source.consistency.unwrap_or_default().is_quiet() {
+                docker::must_not_have_changed(&report)?;
+            }
+            Ok(report)
+        };
+        located.while_quiet(cx, source, reading).await?
+    };
     cx.info(format!("{name}: {} entries", report.entries));
     Ok(())
 }

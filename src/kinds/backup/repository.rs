@@ -5,12 +5,12 @@ use anyhow::Context;
 
 use super::{
     Backup, copy_database, docker,
-    keys::{Consistency, From, Source},
+    keys::{From, Source},
     own, sources_tree,
 };
 use crate::{
     kinds::{Cx, LOCK_PATIENCE, Summary, generations, listening::Listening},
-    repository::{self, Id, Repository, Setting, Single, Snapshot},
+    repository::{self, Ahead, Id, Repository, Setting, Single, Snapshot},
     text,
     tree::{Listener, Tree},
 };
@@ -121,8 +121,32 @@ async fn write_docker(
     server: Option<String>,
 ) -> anyhow::Result<()> {
     let located = docker::locate(cx, source, server.into_iter().collect()).await?;
-    let consistency = source.consistency.unwrap_or_default();
-    let tree = located.tree.clone().as_it_is(consistency != Consistency::None);
-    let writing = write_tree(cx, writer, name, source, tree);
-    located.while_quiet(cx, name, consistency, writing).await
+    let tree = || sources_tree(cx, source, located.tree.clone());
+    writer.note_excludes(&source.exclude);
+    let is_quiet = source.consistency.unwrap_or_default().is_quiet();
+    // All is read while everybody writes to it, and once they are quiet only what has changed since.
+    let ahead = match is_quiet {
+        true => writer.look_ahead(name, tree()?, &cx.clock).await?,
+        false => Ahead::default(),
+    };
+    let reading = async {
+        let report = writer.tree_after(name, tree()?, ahead).await?;
+        if is_quiet {
+            docker::must_not_have_changed(&report)?;
+        }
+        Ok(report)
+    };
+    let report = located.while_quiet(cx, source, reading).await?;
+    let size = text::size(report.bytes);
+    match is_quiet {
+        true => {
+            cx.info(format!(
+                "{name}: {} entries, {size}, of which {} had to be read in that time",
+                report.entries,
+                text::size(report.anew)
+            ));
+        }
+        false => cx.info(format!("{name}: {} entries, {size}", report.entries)),
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use super::{
         node::{Node, NodeKind, Tree},
         pack::BlobKind,
     },
+    ahead::Ahead,
     pool::{FileJob, Inlets, Pool, Slot, database, node_of, xattrs},
 };
 use crate::tree::{
@@ -60,8 +61,12 @@ pub(super) struct Gathering<'a> {
     pub(super) before: Option<Before<'a>>,
     /// What the backup before has of the open folders, the innermost last.
     pub(super) trees: Vec<Option<Tree>>,
-    /// What it has where the next root belongs.
+    /// What it has where the source is.
+    pub(super) source: Option<Node>,
+    /// What it has where the current root of the source is.
     pub(super) root: Option<Node>,
+    /// Files that a first look has read.
+    pub(super) ahead: &'a Ahead,
     /// First names of files with several.
     pub(super) links: HashMap<(u64, u64), Arc<Slot>>,
     pub(super) taken: Taken,
@@ -84,14 +89,14 @@ impl Gathering<'_> {
     /// Whether the file is as the backup before has it, and all of it is there.
     fn is_unchanged(&self, node: &Node, known: &Node, found: &Found) -> bool {
         let Some(before) = &self.before else { return false };
-        let same = known.kind == NodeKind::File
-            && (known.size, known.mtime, known.ctime, known.inode) == (node.size, node.mtime, node.ctime, node.inode);
-        // A database in use changes beside its file; and a file that changed while it was read may have changed once more
-        // within the same tick of the file system's clock.
-        same && !found.has_companions
-            && !found.is_open_here
-            && node.ctime.seconds + 1 < before.begun
+        is_same(node, known, found, before.begun)
             && known.content.iter().flatten().all(|id| before.index.find(BlobKind::Data, id).is_some())
+    }
+
+    /// The file as a first look has read it, if it has not changed since.
+    fn read_ahead(&self, node: &Node, found: &Found) -> Option<&Node> {
+        let ahead = self.ahead;
+        ahead.files.get(&(node.device_id, node.inode)).filter(|seen| is_same(node, seen, found, ahead.begun))
     }
 
     fn tree_before(&self, known: Option<&Node>) -> Option<Tree> {
@@ -121,8 +126,28 @@ impl Gathering<'_> {
     }
 }
 
+/// Whether nothing of the file has changed since it was read, by somebody who began at `begun`.
+fn is_same(node: &Node, known: &Node, found: &Found, begun: i64) -> bool {
+    let same = known.kind == NodeKind::File
+        && (known.size, known.mtime, known.ctime, known.inode) == (node.size, node.mtime, node.ctime, node.inode);
+    // A database in use changes beside its file; and a file that changed while it was read may have changed once more
+    // within the same tick of the file system's clock.
+    same && !found.has_companions && !found.is_open_here && node.ctime.seconds + 1 < begun
+}
+
+/// The file with what is known to be in it.
+fn as_known(node: Node, known: &Node) -> Node {
+    let content = Some(known.content.clone().unwrap_or_default());
+    Node { content, extended_attributes: known.extended_attributes.clone(), ..node }
+}
+
 impl Visitor for Gathering<'_> {
     fn root(&mut self, member: &Path) -> anyhow::Result<()> {
+        let mut root = self.source.clone();
+        for part in member {
+            root = self.tree_before(root.as_ref()).and_then(|tree| tree.find(part.as_bytes()).cloned());
+        }
+        self.root = root;
         self.tell(Event::Root(member.to_owned()))
     }
 
@@ -147,18 +172,19 @@ impl Visitor for Gathering<'_> {
         {
             self.taken.files_unmodified += 1;
             self.taken.bytes_unmodified += node.size;
-            self.pool.notes.read(node.size);
-            let same = Node {
-                content: Some(known.content.clone().unwrap_or_default()),
-                extended_attributes: known.extended_attributes.clone(),
-                ..node
-            };
-            self.tell(Event::Node(same))?;
+            self.pool.notes.known(node.size);
+            self.tell(Event::Node(as_known(node, known)))?;
             return Ok(Came::In);
         }
         match known {
             Some(_) => self.taken.files_changed += 1,
             None => self.taken.files_new += 1,
+        }
+        if let Some(seen) = self.read_ahead(&node, found) {
+            let same = as_known(node, seen);
+            self.pool.notes.known(same.size);
+            self.tell(Event::Node(same))?;
+            return Ok(Came::In);
         }
         // A database in use: whether its companions are needed shows only when it is copied.
         if found.has_companions || found.is_open_here {

@@ -1,4 +1,5 @@
 //! Making a backup: sources are read, stored and joined under one tree, and the snapshot that names it is put last.
+mod ahead;
 mod assemble;
 mod gather;
 mod pool;
@@ -13,12 +14,15 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, FixedOffset, SubsecRound as _, Utc};
+use crossbeam_channel::Receiver;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::ahead::Ahead;
 use self::{
+    ahead::Unconcerned,
     assemble::{Folders, assemble, join},
-    gather::{Before, Gathering, Taken},
+    gather::{Before, Event, Gathering, Taken},
     pool::{Inlets, Pool, node_of},
 };
 use super::{
@@ -168,29 +172,41 @@ impl Backup {
         Ok((index, parent))
     }
 
+    /// Reads and stores the files of a tree that others still write to, and waits until what was stored has arrived. Nothing of it is in
+    /// the backup yet: [`Backup::tree_after`] takes from it what has not changed since.
+    ///
+    /// # Errors
+    /// When something cannot be read or stored. That something changes is no error. Call [`Backup::abandon`] then.
+    pub async fn look_ahead(&mut self, name: &str, tree: Tree, clock: &Clock) -> anyhow::Result<Ahead> {
+        let place = self.place_of(name, &tree)?;
+        let begun = clock.now().timestamp();
+        let stopped = self.stopped.child_token();
+        let work = TreeWork { stopped, ..self.work(name, &place, Ahead::default()).await };
+        let looking = tokio::task::spawn_blocking(move || work.look(&tree, begun));
+        let looked = looking.await.context("the thread that reads died")?;
+        ensure!(!self.setting.cancelled.is_cancelled(), "cancelled");
+        if self.stopped.is_cancelled() {
+            return Err(self.saver.reason(anyhow::anyhow!("cancelled")));
+        }
+        self.saver.settle().await;
+        looked
+    }
+
     /// Stores files and folders.
     ///
     /// # Errors
     /// When something cannot be read or stored. Call [`Backup::abandon`] then.
     pub async fn tree(&mut self, name: &str, tree: Tree) -> anyhow::Result<TreeReport> {
-        let place = match tree.origin() {
-            Some(path) => path.canonicalize().with_context(|| format!("read {}", path.display()))?,
-            None => Path::new("/").join(tree.base()),
-        };
-        let place = self.place(&place, name);
-        let root = self.known(&place).await;
-        let work = TreeWork {
-            repository: self.repository.clone(),
-            index: Arc::clone(&self.index),
-            intake: self.saver.intake(),
-            owners: Arc::clone(&self.owners),
-            setting: self.setting.clone(),
-            stopped: self.stopped.clone(),
-            begun_before: self.parent.as_ref().map(|(_, parent)| parent.time.timestamp()),
-            root,
-            expected: self.bytes_before(name),
-            runtime: Handle::current(),
-        };
+        self.tree_after(name, tree, Ahead::default()).await
+    }
+
+    /// The same after a first look.
+    ///
+    /// # Errors
+    /// When something cannot be read or stored. Call [`Backup::abandon`] then.
+    pub async fn tree_after(&mut self, name: &str, tree: Tree, ahead: Ahead) -> anyhow::Result<TreeReport> {
+        let place = self.place_of(name, &tree)?;
+        let work = self.work(name, &place, ahead).await;
         let done = tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")?;
         let Walked { tops, report, taken, folders } = done.map_err(|error| self.saver.reason(error))?;
         ensure!(!tops.is_empty(), "it vanished while it was read");
@@ -410,6 +426,31 @@ impl Backup {
         self.saver.so_far()
     }
 
+    /// Where a tree is in the backup.
+    fn place_of(&self, name: &str, tree: &Tree) -> anyhow::Result<PathBuf> {
+        let place = match tree.origin() {
+            Some(path) => path.canonicalize().with_context(|| format!("read {}", path.display()))?,
+            None => Path::new("/").join(tree.base()),
+        };
+        Ok(self.place(&place, name))
+    }
+
+    async fn work(&self, name: &str, place: &Path, ahead: Ahead) -> TreeWork {
+        TreeWork {
+            repository: self.repository.clone(),
+            index: Arc::clone(&self.index),
+            intake: self.saver.intake(),
+            owners: Arc::clone(&self.owners),
+            setting: self.setting.clone(),
+            stopped: self.stopped.clone(),
+            begun_before: self.parent.as_ref().map(|(_, parent)| parent.time.timestamp()),
+            source: self.known(place).await,
+            ahead,
+            expected: self.bytes_before(name),
+            runtime: Handle::current(),
+        }
+    }
+
     /// Where a source is in the backup: where it is on the disk, unless another source has that place.
     fn place(&self, wanted: &Path, name: &str) -> PathBuf {
         let collides = |other: &SourceFacts| {
@@ -460,7 +501,8 @@ struct TreeWork {
     setting: Setting,
     stopped: CancellationToken,
     begun_before: Option<i64>,
-    root: Option<Node>,
+    source: Option<Node>,
+    ahead: Ahead,
     expected: u64,
     runtime: Handle,
 }
@@ -474,11 +516,52 @@ struct Walked {
 
 impl TreeWork {
     fn run(self, tree: &Tree) -> anyhow::Result<Walked> {
-        let threads = self.repository.options().threads;
         let notes = Notes::new(Arc::clone(&self.setting.listener)).expecting(self.expected);
+        let made = Mutex::new(None);
+        let gather = |events: &Receiver<Event>| {
+            let assembled = assemble(events, &self.intake, &notes)?;
+            *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(assembled);
+            Ok(())
+        };
+        let taken = self.read(tree, &notes, gather)?;
+        notes.judge(true)?;
+        ensure!(!self.stopped.is_cancelled(), "cancelled");
+        let Some((tops, folders)) = made.into_inner().unwrap_or_else(PoisonError::into_inner) else {
+            bail!("the thread that makes trees died")
+        };
+        Ok(Walked { tops, report: notes.report(), taken, folders })
+    }
+
+    fn look(self, tree: &Tree, begun: i64) -> anyhow::Result<Ahead> {
+        let is_settled = ahead::settle(tree);
+        let listener = Arc::new(Unconcerned(Arc::clone(&self.setting.listener)));
+        let notes = Notes::new(listener).expecting(self.expected);
+        let files = Mutex::new(HashMap::new());
+        let gather = |events: &Receiver<Event>| {
+            Ahead::gather(events, &files);
+            Ok(())
+        };
+        let read = self.read(tree, &notes, gather);
+        // What cannot be read now cannot be read later either. Anything else shows, if it lasts, at the second look.
+        notes.judge(true)?;
+        if let Err(error) = read {
+            tracing::debug!(error = format!("{error:#}"), "a first look was cut short");
+        }
+        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Ahead { files: if is_settled { files } else { HashMap::new() }, begun })
+    }
+
+    /// Reads all of a tree; `gather` takes what is found.
+    fn read(
+        &self,
+        tree: &Tree,
+        notes: &Notes,
+        gather: impl FnOnce(&Receiver<Event>) -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Taken> {
+        let threads = self.repository.options().threads;
         let cutter = self.repository.cutter().clone();
         let (pool, inlets) =
-            Pool::new(self.intake.clone(), cutter, &notes, &self.setting.spool, self.stopped.clone(), threads);
+            Pool::new(self.intake.clone(), cutter, notes, &self.setting.spool, self.stopped.clone(), threads);
         let (events_in, events) = crossbeam_channel::bounded(4096);
         let before = self.begun_before.map(|begun| Before {
             repository: &self.repository,
@@ -486,19 +569,16 @@ impl TreeWork {
             runtime: self.runtime.clone(),
             begun,
         });
-        let made = Mutex::new(None);
         let (walked, taken) = std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| pool.work());
             }
             scope.spawn(|| {
-                let assembled = assemble(&events, &self.intake, &notes);
-                if let Err(error) = &assembled {
-                    pool.fail(anyhow::anyhow!("{error:#}"));
+                if let Err(error) = gather(&events) {
+                    pool.fail(error);
                 }
                 // Those who still tell must not wait for ever.
                 while events.recv().is_ok() {}
-                *made.lock().unwrap_or_else(PoisonError::into_inner) = assembled.ok();
             });
             let mut gathering = Gathering {
                 pool: &pool,
@@ -507,11 +587,13 @@ impl TreeWork {
                 owners: &self.owners,
                 before,
                 trees: Vec::new(),
-                root: self.root.clone(),
+                source: self.source.clone(),
+                root: None,
+                ahead: &self.ahead,
                 links: HashMap::new(),
                 taken: Taken::default(),
             };
-            let walked = walk(tree, &mut gathering, &notes, &self.stopped);
+            let walked = walk(tree, &mut gathering, notes, &self.stopped);
             if walked.is_err() {
                 self.stopped.cancel();
             }
@@ -522,12 +604,7 @@ impl TreeWork {
             return Err(error);
         }
         walked?;
-        notes.judge(true)?;
-        ensure!(!self.stopped.is_cancelled(), "cancelled");
-        let Some((tops, folders)) = made.into_inner().unwrap_or_else(PoisonError::into_inner) else {
-            bail!("the thread that makes trees died")
-        };
-        Ok(Walked { tops, report: notes.report(), taken, folders })
+        Ok(taken)
     }
 }
 

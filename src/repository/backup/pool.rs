@@ -279,7 +279,7 @@ impl<'a> Pool<'a> {
         self.whole(&mut file, size, &content, tools, buffer)?;
         let after = rustix::fs::fstat(&file)?;
         if (after.st_size, after.st_mtime, after.st_mtime_nsec) != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec) {
-            self.notes.warn(format!("{} changed while it was read", found.path.display()));
+            self.notes.changed(format!("{} changed while it was read", found.path.display()));
         }
         Ok(true)
     }
