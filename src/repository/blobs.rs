@@ -1,11 +1,11 @@
 //! Reading blobs: found in the index, fetched, opened, decompressed, and proven to be what their name says.
 use std::{
+    borrow::Cow,
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
 };
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
 
 use super::{
     Id, Index, Repository, Tree,
@@ -18,7 +18,7 @@ use super::{
 /// The largest pack of trees that is fetched whole to be kept in the cache.
 const MOST_CACHED: u64 = 64 << 20;
 /// So much memory is taken because a number says so; beyond it, memory grows with what comes.
-const BELIEVED: usize = 8 << 20;
+pub(super) const BELIEVED: usize = 8 << 20;
 
 /// A blob that a backup needs and that no pack has.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,27 +73,13 @@ impl Repository {
     /// # Errors
     /// When it cannot be read, or the pack is shorter.
     pub async fn part(&self, pack: &Id, range: std::ops::Range<u64>) -> anyhow::Result<Vec<u8>> {
-        let key = Class::Pack.key(pack);
-        let what = || format!("read {key}");
-        let wanted = usize::try_from(range.end - range.start).with_context(what)?;
-        let mut bytes = Vec::with_capacity(wanted.min(BELIEVED));
-        let mut body = self.objects().bucket().get(&key, Some(range)).await.with_context(what)?;
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece.with_context(what)?);
-            if bytes.len() > wanted {
-                return Err(anyhow::anyhow!("more was sent than was asked for")).with_context(what);
-            }
-        }
-        if bytes.len() != wanted {
-            let why = format!("{} bytes of it are missing", wanted - bytes.len());
-            return Err(Damaged { class: Class::Pack, id: *pack, why }.into());
-        }
-        Ok(bytes)
+        let wanted = range.end - range.start;
+        self.begin_part(pack, range).await?.read(wanted).await
     }
 
     async fn opened(&self, place: Place, mut sealed: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         let key = self.objects().key().clone();
-        let mut opening = move || open_blob(&key, &place, &mut sealed);
+        let mut opening = move || open_blob(&key, &place, &mut sealed).map(Cow::into_owned);
         // Less than this takes less time than handing it to another thread.
         let opened = if place.blob.size() < 64 << 10 {
             opening()
@@ -113,7 +99,7 @@ impl Repository {
             let is_in_it = file.metadata().is_ok_and(|found| u64::from(offset) + u64::from(length) <= found.len());
             let found = is_in_it.then(|| vec![0; length as usize]).and_then(|mut sealed| {
                 file.read_exact_at(&mut sealed, offset.into()).ok()?;
-                open_blob(&key, &wanted, &mut sealed).ok()
+                open_blob(&key, &wanted, &mut sealed).ok().map(Cow::into_owned)
             });
             if found.is_none() {
                 cache.forget(Class::Pack, &wanted.pack);
@@ -142,7 +128,7 @@ impl Repository {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn open_blob(key: &Key, place: &Place, sealed: &mut [u8]) -> Result<Vec<u8>, Damaged> {
+pub fn open_blob<'b>(key: &Key, place: &Place, sealed: &'b mut [u8]) -> Result<Cow<'b, [u8]>, Damaged> {
     let Place { pack, blob } = place;
     let damaged = |why: String| {
         let why = format!("its {} blob {}: {why}", kind_word(blob.kind), blob.id.short());
@@ -150,8 +136,8 @@ pub fn open_blob(key: &Key, place: &Place, sealed: &mut [u8]) -> Result<Vec<u8>,
     };
     let opened = key.open_in_place(sealed).map_err(|error| damaged(error.to_string()))?;
     let plain = match blob.plain {
-        None => opened.to_vec(),
-        Some(size) => expand(opened, size as usize).map_err(|error| damaged(error.to_string()))?,
+        None => Cow::Borrowed(&*opened),
+        Some(size) => Cow::Owned(expand(opened, size as usize).map_err(|error| damaged(error.to_string()))?),
     };
     if Id::of(&plain) != blob.id {
         return Err(damaged("its content does not fit its name".into()));

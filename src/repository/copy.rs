@@ -31,6 +31,8 @@ use crate::{
 /// So many blobs or bytes are looked for before they are fetched.
 const BLOBS_AT_ONCE: usize = 20_000;
 const BYTES_AT_ONCE: u64 = 256 << 20;
+/// Of a pack, so many bytes are in memory at once.
+const RANGE: u32 = 4 << 20;
 /// After so many bytes, the backups that are complete are written: they are not copied again after an interruption.
 const BYTES_PER_ROUND: u64 = 2 << 30;
 
@@ -238,7 +240,7 @@ impl Round<'_> {
         let at_once = options.connections.max(options.threads);
         self.bytes = 0;
         let (mut done, failed) = (Ok(()), AtomicBool::new(false));
-        let mut passing = stream::iter(ranges(std::mem::take(&mut self.wanted)))
+        let mut passing = stream::iter(ranges(std::mem::take(&mut self.wanted), RANGE))
             .take_while(|_| future::ready(!failed.load(Ordering::Relaxed)))
             .map(|range| self.pass_on(range, saver))
             .buffer_unordered(at_once);

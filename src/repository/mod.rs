@@ -24,6 +24,7 @@ mod node;
 mod objects;
 mod open;
 mod pack;
+mod part;
 mod password;
 mod prune;
 mod ranges;

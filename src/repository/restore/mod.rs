@@ -1,6 +1,7 @@
-//! Bringing back: trees are walked, files are planned in batches, each batch fetches every blob once, several ranges of
+//! Bringing back: trees are walked, files are planned in batches, each batch fetches every blob once, from several
 //! packs at a time, and writes it wherever it belongs. What is damaged fails the files it belongs to, and no others.
 mod batch;
+mod fetch;
 mod file;
 
 use std::{
@@ -19,11 +20,12 @@ use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{Batch, UnderWay},
+    fetch::Fetcher,
     file::{FilePlan, Finished, is_equal},
 };
 use super::{
@@ -85,28 +87,22 @@ impl Repository {
         listener: Arc<dyn Listener>,
         cancelled: CancellationToken,
     ) -> anyhow::Result<Restored> {
-        let runtime = Handle::current();
-        let (repository, index) = (self.clone(), Arc::clone(index));
-        // Ranges are smaller than packs.
-        let at_once = (3 * self.options().connections).max(self.options().threads);
-        let work = move || {
-            let restoring = Restoring {
-                repository,
-                index,
-                runtime,
-                listener,
-                stop: cancelled.child_token(),
-                cancelled,
-                shared: Arc::default(),
-                at_once,
-                turns: Arc::new(Semaphore::new(at_once)),
-                batch: Batch::default(),
-                under_way: None,
-                links: HashMap::new(),
-                wish,
-            };
-            restoring.run(node)
+        let stop = cancelled.child_token();
+        let fetcher = Arc::new(Fetcher::new(self.clone(), Handle::current(), Arc::clone(&listener), stop));
+        let restoring = Restoring {
+            repository: self.clone(),
+            index: Arc::clone(index),
+            runtime: Handle::current(),
+            listener,
+            cancelled,
+            shared: Arc::clone(&fetcher.shared),
+            fetcher,
+            batch: Batch::default(),
+            under_way: None,
+            links: HashMap::new(),
+            wish,
         };
+        let work = move || restoring.run(node);
         tokio::task::spawn_blocking(work).await.context("the thread that restores died")?
     }
 }
@@ -142,6 +138,13 @@ impl Shared {
         });
     }
 
+    /// What became of a file.
+    fn finished(&self, plan: &FilePlan, finished: Finished) {
+        if let Finished::Failed(why) = finished {
+            self.fail(&plan.path, &why);
+        }
+    }
+
     fn warn(&self, path: &Path, why: &str) {
         self.with(|restored| {
             if restored.warnings.len() < NAMED {
@@ -157,12 +160,8 @@ struct Restoring {
     runtime: Handle,
     listener: Arc<dyn Listener>,
     cancelled: CancellationToken,
-    /// What is under way ends early: that, or a failure of all of it.
-    stop: CancellationToken,
     shared: Arc<Shared>,
-    /// So many ranges are fetched at once, of all batches together.
-    at_once: usize,
-    turns: Arc<Semaphore>,
+    fetcher: Arc<Fetcher>,
     batch: Batch,
     under_way: Option<UnderWay>,
     /// Where the first name of a file with several is.
@@ -432,7 +431,7 @@ impl Restoring {
         let plan = Arc::new(FilePlan::new(Arc::clone(folder), &node, self.shown(path), content.len()));
         plan.clear()?;
         if content.is_empty() {
-            self.finished(&plan, plan.finish(0, &self.shared));
+            self.shared.finished(&plan, plan.finish(0, &self.shared));
             return Ok(());
         }
         let mut offset = 0;
@@ -446,7 +445,7 @@ impl Restoring {
                 }
                 None => {
                     plan.fail(&super::blobs::Lost { kind: BlobKind::Data, id }.to_string());
-                    self.finished(&plan, plan.done(&self.shared));
+                    self.shared.finished(&plan, plan.done(&self.shared));
                 }
             }
             // A large file does not wait for its end.
@@ -486,10 +485,6 @@ impl Restoring {
         }
     }
 
-    fn finished(&self, plan: &FilePlan, finished: Finished) {
-        batch::told(&self.shared, plan, finished);
-    }
-
     fn changed(&self, how: &'static str, path: &Path) {
         self.shared.with(|restored| {
             if restored.changes.len() < NAMED {
@@ -501,7 +496,7 @@ impl Restoring {
     /// Begins with what is planned, if it is enough; `now`, all is done before this returns.
     fn flush(&mut self, now: bool) -> anyhow::Result<()> {
         if now || self.batch.is_full() {
-            let next = std::mem::take(&mut self.batch).start(self);
+            let next = std::mem::take(&mut self.batch).start(&self.fetcher);
             if let Some(before) = self.under_way.replace(next) {
                 before.end(self)?;
             }
