@@ -350,6 +350,26 @@ pub enum Debt {
         /// What the server calls this upload.
         upload: String,
     },
+    /// A container of ours that was made for one command: it is removed.
+    Container {
+        /// Its name.
+        name: String,
+        /// What tells it from a later one of that name.
+        mark: String,
+    },
+    /// A process of ours in a container of the owner's: it is ended.
+    Process {
+        /// The container's name.
+        name: String,
+        /// The container's id: the name may be another's by now.
+        container: String,
+        /// What the engine calls the process.
+        process: String,
+        /// The mark in its environment.
+        mark: String,
+        /// Its user.
+        user: Option<String>,
+    },
     /// A container that ran and that we stop: it is started again.
     Start {
         /// Which one.
@@ -393,6 +413,7 @@ pub struct ComposePlace {
 /// The number of a debt in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebtId(pub i64);
+
 /// This host's name.
 #[must_use]
 pub fn host_name() -> String {

@@ -50,6 +50,12 @@ pub enum ExecError {
         /// What it does instead, in words.
         state: String,
     },
+    /// The engine has no such image.
+    #[error("there is no image `{0}` on the engine's host: fetch it with `docker pull {0}`")]
+    NoImage(String),
+    /// Another container has the name that one of ours would get.
+    #[error("another container is called `{0}` already: look at it, and remove it with `docker rm {0}`")]
+    NameTaken(String),
     /// The engine could not start the program.
     #[error("run `{program}` in container `{container}`: {why}")]
     NotStarted {
@@ -153,7 +159,7 @@ impl Engine {
                 let state = "is not running, or is paused".to_owned();
                 ExecError::NotRunning { container: container.to_owned(), state }
             }
-            error => not_started(&error, &program, container, exec.folder.as_deref()).unwrap_or_else(|| error.into()),
+            error => refused(&error, &program, container, exec.folder.as_deref()).unwrap_or_else(|| error.into()),
         })?;
         let place = Place {
             container: found.id().to_owned(),
@@ -193,7 +199,7 @@ impl Prepared {
             EngineError::NotFound(_) | EngineError::Conflict(_) => {
                 ExecError::ContainerGone(self.container().to_owned())
             }
-            error => self.not_started(&error).unwrap_or_else(|| error.into()),
+            error => self.refused(&error).unwrap_or_else(|| error.into()),
         });
         let connection = match connection {
             Ok(connection) => connection,
@@ -223,8 +229,8 @@ impl Prepared {
         self.ender.container()
     }
 
-    fn not_started(&self, error: &EngineError) -> Option<ExecError> {
-        not_started(error, &self.program, self.container(), self.folder.as_deref())
+    fn refused(&self, error: &EngineError) -> Option<ExecError> {
+        refused(error, &self.program, self.container(), self.folder.as_deref())
     }
 }
 
@@ -294,10 +300,10 @@ impl Process {
         }
         let mut wait = Duration::from_millis(5);
         let code = loop {
-            match self.ended().await? {
-                Some(code) => break code,
-                None => tokio::time::sleep(wait).await,
+            if let Some(code) = self.ended().await? {
+                break code;
             }
+            tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(1));
         };
         // Its exit code says that it was killed; by whom, the container knows.
@@ -356,8 +362,11 @@ impl Drop for Process {
     }
 }
 
-/// A mark that no other process has.
-fn mark() -> Result<String, ExecError> {
+/// A mark that nothing else has.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn mark() -> Result<String, ExecError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| ExecError::Lost(format!("no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -380,8 +389,8 @@ fn began(container: &Container) -> &str {
 }
 
 /// What an engine that refuses to start a program says, in our words; none when it is about something else.
-fn not_started(error: &EngineError, program: &str, container: &str, folder: Option<&str>) -> Option<ExecError> {
-    let EngineError::Refused { message, .. } = error else { return None };
+pub(super) fn refused(error: &EngineError, program: &str, container: &str, folder: Option<&str>) -> Option<ExecError> {
+    let (EngineError::Refused { message, .. } | EngineError::NotFound(message)) = error else { return None };
     let is_excuse = ["OCI runtime", "executable file", "unable to find user", "unable to find group", "no users found"];
     is_excuse.iter().any(|words| message.contains(words)).then(|| excused(message, program, container, folder))
 }

@@ -139,6 +139,8 @@ pub struct Cx {
     pub clock: Clock,
     /// Set when the run is asked to stop.
     pub cancelled: CancellationToken,
+    /// How long it has then, before it is killed.
+    pub grace: Duration,
     /// What all runs share.
     pub services: Arc<Services>,
     /// The run's record.

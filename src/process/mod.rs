@@ -21,6 +21,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use inherited::raise_open_files;
+pub use output::Lines;
 pub use tree::{Ending, Tree};
 
 /// How long the output is still read after the command itself has ended, while a process that it left behind keeps the pipe open.

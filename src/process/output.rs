@@ -5,8 +5,8 @@ const LONGEST: usize = 16 << 10;
 
 /// Splits a stream of bytes into lines. A carriage return begins the line anew, as on a terminal: of a progress bar
 /// drawn a thousand times only the last state is a line.
-#[derive(Default)]
-pub(super) struct Lines {
+#[derive(Debug, Default)]
+pub struct Lines {
     line: Vec<u8>,
     dropped: usize,
     returned: bool,
@@ -14,7 +14,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Takes the next bytes and hands out each line that they end.
-    pub(super) fn push(&mut self, mut bytes: &[u8], on_line: &mut impl FnMut(&str)) {
+    pub fn push(&mut self, mut bytes: &[u8], on_line: &mut impl FnMut(&str)) {
         while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             self.extend(&bytes[..at]);
             if bytes[at] == b'\n' {
@@ -28,7 +28,7 @@ impl Lines {
     }
 
     /// Hands out what is left when the output ends without a line break.
-    pub(super) fn finish(&mut self, on_line: &mut impl FnMut(&str)) {
+    pub fn finish(&mut self, on_line: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
             self.emit(on_line);
         }

@@ -28,6 +28,7 @@ impl Work<'_> {
             run: active.id,
             clock: self.runner.clock.clone(),
             cancelled: cancelled.clone(),
+            grace: job.policies.grace.0,
             services: Arc::clone(&self.services),
             record: Arc::clone(&active.record) as Arc<dyn Record>,
         };

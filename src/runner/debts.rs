@@ -5,12 +5,15 @@ use anyhow::{Context, bail};
 
 use crate::{
     clock::Clock,
+    docker::{Ender, EngineError, Place},
     kinds::{Services, quiet},
     model::Debt,
 };
 
 /// A server that does not answer is asked again at the next start.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Processes in containers that outlived us have this long to end by themselves.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Pays a debt of a kind; returns what a person should know of it. Paying it twice is fine. A Docker engine that is away is waited
 /// for as long as `patience`.
@@ -41,11 +44,31 @@ pub(super) async fn pay(
             let Some(bucket) = services.buckets.get(bucket) else {
                 return Err(anyhow::anyhow!("the settings no longer have this bucket")).with_context(what);
             };
-            tokio::time::timeout(PATIENCE, bucket.abort_upload(key, upload))
-                .await
-                .context("no answer within a minute")
-                .and_then(|answer| Ok(answer?))
-                .with_context(what)
+            in_time(async { Ok(bucket.abort_upload(key, upload).await?) }).await.with_context(what)
+        }
+        Debt::Container { name, mark } => {
+            let removing = async {
+                services.docker.connect().await?.remove_once(name, mark).await?;
+                Ok(())
+            };
+            in_time(removing).await.with_context(|| format!("remove container {name}"))
+        }
+        Debt::Process { name, container, process, mark, user } => {
+            let place = Place {
+                container: container.clone(),
+                process: process.clone(),
+                mark: mark.clone(),
+                user: user.clone(),
+            };
+            let ending = async {
+                let engine = services.docker.connect().await?;
+                if matches!(engine.container(container).await, Err(EngineError::NotFound(_))) {
+                    return Ok(());
+                }
+                Ender::new(engine, name, place).end(GRACE).await?;
+                Ok(())
+            };
+            in_time(ending).await.with_context(|| format!("end what was started in container {name}"))
         }
         Debt::AfterHook { .. } => bail!("a hook is run, not paid"),
     };
@@ -55,6 +78,10 @@ pub(super) async fn pay(
 /// Whether somebody misses it until it is paid, so that it cannot wait for the next start.
 pub(super) fn is_urgent(debt: &Debt) -> bool {
     matches!(debt, Debt::Start { .. } | Debt::Thaw { .. })
+}
+
+async fn in_time(paying: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::time::timeout(PATIENCE, paying).await.context("no answer within a minute")?
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -78,6 +105,8 @@ pub(super) fn in_words(debt: &Debt) -> String {
     match debt {
         Debt::AfterHook { command } => format!("its `after` hook `{}`", command.join(" ")),
         Debt::Remove { path } => format!("removing {}", path.display()),
+        Debt::Container { name, .. } => format!("removing container {name}"),
+        Debt::Process { name, .. } => format!("ending what was started in container {name}"),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
         Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),
         Debt::Thaw { container } => format!("thawing the container `{}`", container.name),

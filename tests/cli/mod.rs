@@ -1,4 +1,5 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
+mod containers;
 mod killed;
 mod look;
 mod mirror;

@@ -101,6 +101,7 @@ pub(crate) fn context(
         run: RunId(1),
         clock,
         cancelled: CancellationToken::new(),
+        grace: std::time::Duration::from_secs(5),
         services: Arc::new(services),
         record: Arc::clone(&kept) as Arc<dyn Record>,
     };

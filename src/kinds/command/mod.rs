@@ -1,7 +1,14 @@
-//! `command`: a program or a line for the shell, its output captured, its whole tree ended when it must stop.
+//! `command`: a program or a line for the shell, its output captured, its whole tree ended when it must stop: here, in a
+//! container that runs, or in one that is made for it.
+mod check;
+mod container;
+mod guest;
+mod here;
+mod image;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,14 +22,13 @@ use crate::{
     },
     model::Level,
     policy::MissedPolicy,
-    process::{self, Exit, Tree},
 };
 
 /// This kind's line in the table.
 pub const ENTRY: KindEntry = KindEntry {
     name: "command",
     summary: "Runs a command of yours and keeps what it prints",
-    example: include_str!("../../jobs/command.toml"),
+    example: include_str!("../../../jobs/command.toml"),
     parse: |keys| Ok(Arc::new(Command::deserialize(keys)?)),
     schema: Command::json_schema,
     missed: MissedPolicy::Latest,
@@ -40,13 +46,27 @@ pub struct Command {
     /// A line for `/bin/sh -c`, instead of `command`.
     #[serde(default)]
     pub shell: Option<String>,
-    /// Where it runs; relative to the home folder, which is also the default.
+    /// The running container in which it runs, by its name.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// The image of which a container is made for it, and removed afterwards. Without `command` and `shell` it does what the
+    /// image does by itself.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// With `image`, what the container sees: `volume:/path` or `/folder:/path`, with `:ro` not to be written to.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// With `image`, the container's network: a name, `none` or `host`.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Where it runs; relative to the home folder, which is also the default. In a container, an absolute path of its own.
     #[serde(default)]
     pub folder: Option<PathBuf>,
     /// Added to its environment: texts, or secrets such as `{ file = "secrets/token" }`.
     #[serde(default)]
     pub env: BTreeMap<String, TextOrSecret>,
     /// As whom: a name in `/etc/passwd`. Another user than Rusuban's own needs root, and gets a fresh environment.
+    /// In a container, a user that the container knows: `name`, `number` or `user:group`.
     #[serde(default)]
     pub user: Option<String>,
     /// The exit codes that mean success.
@@ -57,11 +77,11 @@ pub struct Command {
     pub limits: Limits,
 }
 
-/// What each process of the command may use.
+/// What each process of the command may use. Of a container that is made for it, `memory` alone, of all its processes together.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Address space; asking for more fails.
+    /// Address space; asking for more fails. With `image`, memory; using more ends it.
     pub memory: Option<Size>,
     /// Processor time, in whole seconds; a process that has used it up is ended.
     pub processor_time: Option<Span>,
@@ -73,52 +93,40 @@ fn zero() -> Vec<u8> {
     vec![0]
 }
 
+/// How a command ended, wherever it ran.
+struct End {
+    /// Its exit code; none when a signal ended it.
+    code: Option<i32>,
+    /// The same in words.
+    exit: String,
+    /// It was asked to stop before.
+    stopped: bool,
+    /// Something that it started still holds its output.
+    left_behind: bool,
+}
+
+/// What it printed.
+#[derive(Default)]
+struct Heard {
+    count: u64,
+    /// The last line that says something.
+    last: String,
+}
+
+impl Heard {
+    fn line(&mut self, cx: &Cx, line: &str) {
+        self.count += 1;
+        if !line.trim().is_empty() {
+            line.clone_into(&mut self.last);
+        }
+        cx.record.line(Level::Output, line);
+    }
+}
+
 #[async_trait]
 impl Kind for Command {
     fn check(&self, _: &Site) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        match (&self.command, &self.shell) {
-            (None, None) => problems.push(
-                Problem::new("", "there is nothing to run")
-                    .hint("add `command = [\"program\", \"argument\"]` or `shell = \"a line for sh\"`"),
-            ),
-            (Some(_), Some(_)) => {
-                problems.push(Problem::new("shell", "`command` and `shell` are both given").hint("keep one of the two"))
-            }
-            (Some(list), None) if list.first().is_none_or(|program| program.trim().is_empty()) => {
-                problems.push(Problem::new("command", "the command is empty").hint("name the program first"));
-            }
-            (Some(list), None) if list.len() == 1 && list[0].contains(char::is_whitespace) => problems.push(
-                Problem::new("command", format!("`{}` would be the name of one program", list[0]))
-                    .hint("split it into a list, one argument each, or use `shell`"),
-            ),
-            (None, Some(line)) if line.trim().is_empty() => {
-                problems.push(Problem::new("shell", "the command is empty"));
-            }
-            _ => {}
-        }
-        for name in self.env.keys() {
-            let key = format!("env.{name}");
-            if name.is_empty() || name.contains(['=', '\0']) {
-                problems.push(Problem::new(key, format!("`{name}` cannot be the name of an environment variable")));
-            } else if name.starts_with("RUSUBAN_") {
-                let hint = "use another name: those that begin with RUSUBAN_ are set by Rusuban";
-                problems.push(Problem::new(key, format!("`{name}` is not yours to set")).hint(hint));
-            }
-        }
-        if self.expect_exit.is_empty() {
-            problems.push(
-                Problem::new("expect_exit", "no exit code would mean success")
-                    .hint("leave it out to expect 0, or list the codes: `[0, 24]`"),
-            );
-        }
-        if self.limits.niceness.is_some_and(|niceness| niceness > 19) {
-            problems.push(Problem::new("limits.niceness", "this goes from 0 to 19"));
-        }
-        if self.limits.processor_time.is_some_and(|time| time.0.as_secs() == 0) {
-            problems.push(Problem::new("limits.processor_time", "this is at least `1s`"));
-        }
-        problems
+        check::problems(self)
     }
 
     fn secrets(&self) -> Vec<SecretSource> {
@@ -126,50 +134,26 @@ impl Kind for Command {
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
-        let arguments = match (&self.command, &self.shell) {
-            (Some(list), _) => list.clone(),
-            (None, Some(line)) => vec!["/bin/sh".into(), "-c".into(), line.clone()],
-            (None, None) => bail!("there is nothing to run"),
+        let mut heard = Heard::default();
+        let end = match (&self.container, &self.image) {
+            (Some(container), _) => container::run(self, container, cx, &mut heard).await?,
+            (None, Some(image)) => image::run(self, image, cx, &mut heard).await?,
+            (None, None) => here::run(self, cx, &mut heard).await?,
         };
-        let home = &cx.services.home;
-        let command = process::Command {
-            arguments,
-            folder: Some(self.folder.as_ref().map_or_else(|| home.clone(), |folder| home.join(folder))),
-            environment: self.environment(cx).await?,
-            user: self.user.clone(),
-            tree: Tree::new(home, cx.run),
-            limits: process::Limits {
-                memory: self.limits.memory.map(|size| size.0),
-                processor_seconds: self.limits.processor_time.map(|time| time.0.as_secs()),
-                niceness: self.limits.niceness,
-            },
-            grace: None,
-        };
-        let (mut count, mut last) = (0u64, String::new());
-        let ended = process::run(&command, &cx.cancelled, |line| {
-            count += 1;
-            if !line.trim().is_empty() {
-                line.clone_into(&mut last);
-            }
-            cx.record.line(Level::Output, line);
-        })
-        .await?;
-        if ended.left_behind {
-            cx.warn("the command has ended, but something it started still holds its output: it goes on, and is no longer heard");
-        }
-        match ended.exit {
-            exit if ended.stopped => bail!("the command was asked to stop: {exit}"),
-            Exit::Code(code) if self.expect_exit.iter().any(|expected| i32::from(*expected) == code) => {
-                let lines = if count == 1 { "line" } else { "lines" };
-                Ok(format!("exit code {code}, {count} {lines} of output"))
-            }
-            exit if last.is_empty() => bail!("{exit}, without a word"),
-            exit => bail!("{exit}: {}", last.trim()),
-        }
+        self.judge(cx, &end, &heard)
     }
 }
 
 impl Command {
+    /// What runs: the list, or the shell with its line.
+    fn arguments(&self) -> anyhow::Result<Vec<String>> {
+        match (&self.command, &self.shell) {
+            (Some(list), _) => Ok(list.clone()),
+            (None, Some(line)) => Ok(vec!["/bin/sh".into(), "-c".into(), line.clone()]),
+            (None, None) => bail!("there is nothing to run"),
+        }
+    }
+
     async fn environment(&self, cx: &Cx) -> anyhow::Result<Vec<(String, String)>> {
         let mut environment = vec![("RUSUBAN_JOB".to_owned(), cx.job.to_string())];
         for (name, value) in &self.env {
@@ -177,6 +161,24 @@ impl Command {
             environment.push((name.clone(), text.reveal().to_owned()));
         }
         Ok(environment)
+    }
+
+    fn judge(&self, cx: &Cx, end: &End, Heard { count, last }: &Heard) -> anyhow::Result<Summary> {
+        let exit = &end.exit;
+        if end.left_behind {
+            cx.warn("the command has ended, but something it started still holds its output: it goes on, and is no longer heard");
+        }
+        let is_expected = self.expect_exit.iter().any(|expected| Some(i32::from(*expected)) == end.code);
+        if end.stopped {
+            bail!("the command was asked to stop: {exit}");
+        } else if is_expected {
+            let lines = if *count == 1 { "line" } else { "lines" };
+            Ok(format!("{exit}, {count} {lines} of output"))
+        } else if last.is_empty() {
+            bail!("{exit}, without a word")
+        } else {
+            bail!("{exit}: {}", last.trim())
+        }
     }
 }
 
@@ -209,6 +211,13 @@ mod tests {
             ("shell = 'true'\nlimits = { niceness = 20 }", "limits.niceness: this goes from 0 to 19"),
         ] {
             assert_eq!(problems(toml), [expected], "{toml}");
+        }
+        for fine in [
+            "image = 'restic'",
+            "container = 'blog'\nshell = 'ls'\nfolder = '/srv'\nuser = '33:33'",
+            "image = 'a/b:1'\ncommand = ['x']\nvolumes = ['data:/data:ro']\nnetwork = 'none'\nlimits = { memory = '1 GiB' }",
+        ] {
+            assert!(problems(fine).is_empty(), "{fine}");
         }
         assert!(
             problems("command = ['ls', '-l']\nfolder = 'x'\nuser = 'root'\nlimits = { memory = '1 GiB' }").is_empty()
