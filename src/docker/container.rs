@@ -6,7 +6,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::client::{Engine, EngineError, PATIENCE};
+use super::client::{Engine, EngineError};
 use crate::http;
 
 /// A line of the list of containers.
@@ -280,23 +280,6 @@ impl Engine {
     ) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + Send + use<>, EngineError> {
         let response = self.open(Method::GET, &format!("/containers/{name}/export"), &[], None).await?;
         Ok(response.bytes_stream().map_err(|error| EngineError::Broken(http::why(error))))
-    }
-
-    /// Creates one from the engine's own kind of description, without starting it. Returns its id.
-    ///
-    /// # Errors
-    /// When the name is taken, or something in the description is not there.
-    pub async fn create_container(&self, name: &str, description: &Value) -> Result<String, EngineError> {
-        let said = self.post("/containers/create", &[("name", name)], Some(description), Some(PATIENCE)).await?;
-        Ok(said["Id"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Removes one, running or not, and with it the volumes that were made for it and have no name.
-    ///
-    /// # Errors
-    /// When it is not there.
-    pub async fn remove_container_and_its_volumes(&self, name: &str) -> Result<(), EngineError> {
-        self.delete(&format!("/containers/{name}"), &[("force", "1"), ("v", "1")]).await.map(drop)
     }
 
     /// Removes one that has ended. Its volumes stay.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    docker::{Engine, Image},
+    docker::{Engine, Image, Once, mark},
     kinds::Cx,
     model::Debt,
     text,
@@ -27,7 +27,7 @@ pub(super) async fn flatten(cx: &Cx, engine: &Engine, image: &Image) -> anyhow::
     let spooled = cx.record.owe(Debt::Remove { path: spool.clone() }).await?;
     tokio::fs::create_dir_all(&spool).await.with_context(|| format!("make the folder {}", spool.display()))?;
     let made = async {
-        let layer = export(engine, &name, image, &spool.join("layer.tar")).await?;
+        let layer = export(cx, engine, &name, image, &spool.join("layer.tar")).await?;
         load(engine, image, &layer).await
     };
     let made = made.await;
@@ -45,12 +45,20 @@ struct Layer {
 }
 
 /// The files of an image, by way of a container that never runs.
-async fn export(engine: &Engine, name: &str, image: &Image, file: &Path) -> anyhow::Result<Layer> {
-    // An image that names no command cannot be created without one.
-    let body = json!({ "Image": image.id(), "Cmd": ["true"], "HostConfig": { "NetworkMode": "none" } });
-    let container = engine.create_container(name, &body).await.context("create a container of the snapshot")?;
+async fn export(cx: &Cx, engine: &Engine, name: &str, image: &Image, file: &Path) -> anyhow::Result<Layer> {
+    let once = Once {
+        name: name.to_owned(),
+        mark: mark()?,
+        image: image.id().to_owned(),
+        // An image that names no command cannot be created without one.
+        entrypoint: Some(vec!["true".to_owned()]),
+        network: Some("none".to_owned()),
+        ..Once::default()
+    };
+    let removed = cx.record.owe(Debt::Container { name: name.to_owned(), mark: once.mark.clone() }).await?;
     let exported = async {
-        let mut from = std::pin::pin!(engine.export(&container).await?);
+        let container = engine.create_once(&once).await.context("create a container of the snapshot")?;
+        let mut from = std::pin::pin!(engine.export(container.id()).await?);
         let mut to = tokio::fs::File::create(file).await.with_context(|| format!("make {}", file.display()))?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         while let Some(piece) = from.next().await {
@@ -64,7 +72,8 @@ async fn export(engine: &Engine, name: &str, image: &Image, file: &Path) -> anyh
         Ok(Layer { file: file.to_owned(), bytes, digest: format!("sha256:{}", text::hexadecimal(&hash.finalize())) })
     };
     let exported = exported.await;
-    engine.remove_container_and_its_volumes(&container).await.context("remove the container of the snapshot")?;
+    engine.remove_once(name, &once.mark).await.context("remove the container of the snapshot")?;
+    cx.record.paid(removed).await?;
     exported
 }
 
