@@ -2,9 +2,9 @@
 //!
 //! The engine can start such a process and cannot end one. So each gets a mark in its environment, by which it and all that
 //! comes of it is found again: see [`Ender`].
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::json;
 
 use super::{
@@ -13,13 +13,9 @@ use super::{
     container::{Container, State},
     dump::Dump,
     ending::{Ender, MARK, Place},
-    frames::{Channel, Piece},
+    excuse::{excused, may_be_excuse, refused},
+    frames::Piece,
 };
-
-/// Before the engine could start a process, it prints why not where the process would have printed. No more than this.
-const LONGEST_EXCUSE: usize = 4 << 10;
-const EXCUSES: [&[u8]; 4] =
-    [b"OCI runtime exec failed", b"OCI runtime error", b"unable to find user", b"unable to find group"];
 
 /// What to run in a container. It has no `Debug`: the environment may hold secrets.
 #[derive(Clone, Default)]
@@ -101,10 +97,10 @@ pub struct Process {
     prepared: Arc<Prepared>,
     attached: Attached,
     /// Its first words, while they look like the engine's own.
-    held: BytesMut,
+    held: Option<Piece>,
     /// Something of it was handed out.
     has_spoken: bool,
-    next: Option<Piece>,
+    waiting: VecDeque<Piece>,
     exit: Option<i32>,
 }
 
@@ -214,9 +210,9 @@ impl Prepared {
         Ok(Process {
             prepared: Arc::new(self),
             attached: Attached::new(connection),
-            held: BytesMut::new(),
+            held: None,
             has_spoken: false,
-            next: None,
+            waiting: VecDeque::new(),
             exit: None,
         })
     }
@@ -255,38 +251,41 @@ impl Process {
     /// When the program could not be started; when the connection breaks or what comes over it is damaged.
     pub async fn next(&mut self) -> Result<Option<Piece>, ExecError> {
         loop {
-            if let Some(piece) = self.next.take() {
+            if let Some(piece) = self.waiting.pop_front() {
                 self.has_spoken = true;
                 return Ok(Some(piece));
             }
-            let piece = match self.attached.next().await {
+            match self.attached.next().await {
                 Ok(Some(piece)) if !self.has_spoken => self.hold(piece),
-                Ok(Some(piece)) => Some(piece),
-                Ok(None) if self.held.is_empty() => return Ok(None),
+                Ok(Some(piece)) => return Ok(Some(piece)),
                 Ok(None) => {
+                    let Some(held) = &self.held else { return Ok(None) };
+                    let excuse = String::from_utf8_lossy(&held.bytes).into_owned();
                     if matches!(self.exit().await?, 126 | 127) {
-                        let excuse = String::from_utf8_lossy(&self.held);
                         let Prepared { program, folder, .. } = &*self.prepared;
                         return Err(excused(&excuse, program, self.prepared.container(), folder.as_deref()));
                     }
-                    Some(Piece { channel: Channel::Output, bytes: self.held.split().freeze() })
+                    self.waiting.extend(self.held.take());
                 }
                 Err(lost) => return Err(self.lost(lost).await),
-            };
-            self.next = piece;
+            }
         }
     }
 
     /// Keeps back what may be the engine's words and not the program's.
-    fn hold(&mut self, piece: Piece) -> Option<Piece> {
-        let joined = [&self.held[..], &piece.bytes].concat();
-        let may_be = |excuse: &&[u8]| joined.starts_with(excuse) || excuse.starts_with(&joined);
-        if joined.len() <= LONGEST_EXCUSE && EXCUSES.iter().any(may_be) {
-            self.held = BytesMut::from(&joined[..]);
-            return None;
+    fn hold(&mut self, piece: Piece) {
+        let piece = match self.held.take() {
+            Some(held) if held.channel == piece.channel => {
+                Piece { channel: piece.channel, bytes: Bytes::from([held.bytes, piece.bytes].concat()) }
+            }
+            Some(held) => return self.waiting.extend([held, piece]),
+            None => piece,
+        };
+        if may_be_excuse(&piece.bytes) {
+            self.held = Some(piece);
+        } else {
+            self.waiting.push_back(piece);
         }
-        self.held.clear();
-        Some(Piece { channel: piece.channel, bytes: Bytes::from(joined) })
     }
 
     /// How it ended: its exit code, or 128 and the number of the signal. To be asked when [`Process::next`] has nothing more;
@@ -386,53 +385,4 @@ fn no_room(container: &Container) -> Option<&'static str> {
 
 fn began(container: &Container) -> &str {
     container.raw()["State"]["StartedAt"].as_str().unwrap_or_default()
-}
-
-/// What an engine that refuses to start a program says, in our words; none when it is about something else.
-pub(super) fn refused(error: &EngineError, program: &str, container: &str, folder: Option<&str>) -> Option<ExecError> {
-    let (EngineError::Refused { message, .. } | EngineError::NotFound(message)) = error else { return None };
-    let is_excuse = ["OCI runtime", "executable file", "unable to find user", "unable to find group", "no users found"];
-    is_excuse.iter().any(|words| message.contains(words)).then(|| excused(message, program, container, folder))
-}
-
-fn excused(excuse: &str, program: &str, container: &str, folder: Option<&str>) -> ExecError {
-    let has = |words: &str| excuse.contains(words);
-    let why = match folder {
-        Some(folder) if has("chdir to cwd") || has("mkdir") => format!("there is no folder {folder} in it"),
-        _ if has("executable file") || has("no such file or directory") => "there is no such program in it".to_owned(),
-        _ if has("permission denied") => "permission denied (is it executable, and its user allowed to?)".to_owned(),
-        _ => excuse.split_whitespace().collect::<Vec<_>>().join(" "),
-    };
-    ExecError::NotStarted { program: program.to_owned(), container: container.to_owned(), why }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_engine_says_instead_of_starting_a_program_is_put_in_our_words() {
-        for (excuse, expected) in [
-            (
-                "OCI runtime exec failed: exec failed: container_linux.go:367: starting container process caused: exec: \"x\": executable file not found in $PATH: unknown\r\n",
-                "there is no such program in it",
-            ),
-            (
-                "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/x\": stat /x: no such file or directory: unknown",
-                "there is no such program in it",
-            ),
-            (
-                "OCI runtime exec failed: exec failed: container_linux.go:367: starting container process caused: exec: \"/etc\": permission denied: unknown",
-                "permission denied (is it executable, and its user allowed to?)",
-            ),
-            (
-                "OCI runtime exec failed: exec failed: container_linux.go:367: starting container process caused: chdir to cwd (\"/f\") set in config.json failed: no such file or directory: unknown",
-                "there is no folder /f in it",
-            ),
-            ("OCI runtime exec failed: open\n  /dev/null", "OCI runtime exec failed: open /dev/null"),
-        ] {
-            let said = excused(excuse, "x", "blog", Some("/f")).to_string();
-            assert_eq!(said, format!("run `x` in container `blog`: {expected}"));
-        }
-    }
 }

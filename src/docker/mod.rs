@@ -10,6 +10,7 @@ mod container;
 mod dump;
 mod ending;
 mod events;
+mod excuse;
 mod exec;
 mod frames;
 mod image;

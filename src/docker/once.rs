@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{
     attached::Attached,
     client::{Engine, EngineError},
-    exec::{ExecError, refused},
+    excuse::refused,
+    exec::ExecError,
     frames::Piece,
 };
 
@@ -127,6 +128,8 @@ impl Engine {
             "AttachStderr": true,
             "HostConfig": {
                 "AutoRemove": false,
+                // We hear all of it ourselves: it need not fill the disk of the engine, or lie there.
+                "LogConfig": { "Type": "none" },
                 "Mounts": once.volumes.iter().map(VolumeMount::mount).collect::<Vec<_>>(),
                 "NetworkMode": once.network.as_deref().unwrap_or("default"),
             },

@@ -1,10 +1,12 @@
 //! The kind `command` in containers.
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rusuban::{
     clock::Clock,
     kinds::{Cx, Summary},
-    model::Debt,
+    model::{Debt, Trigger},
+    runner::recover,
+    store::Store,
 };
 
 use crate::support::{
@@ -139,7 +141,10 @@ async fn a_container_that_uses_up_its_memory_says_so() {
 
 /// Runs it and asks it to stop once it has said `up`.
 async fn stopped(dockerd: &Dockerd, keys: &str) -> (String, Vec<Debt>) {
-    let Place { _home, cx, kept } = place(dockerd);
+    stopped_in(place(dockerd), keys).await
+}
+
+async fn stopped_in(Place { _home, cx, kept }: Place, keys: &str) -> (String, Vec<Debt>) {
     let kind = read("command", keys);
     let (watched, cancelled) = (Arc::clone(&kept), cx.cancelled.clone());
     let asking = tokio::spawn(async move {
@@ -172,6 +177,40 @@ async fn asked_to_stop_it_ends_with_its_children_in_either_container() {
     let (error, _) = stopped(dockerd, "image = 'base:1'\nnetwork = 'none'\nshell = 'echo up; sleep 4003; true'").await;
     assert!(error.starts_with("the command was asked to stop: exit code 137"), "{error}");
     assert_eq!(ours(dockerd), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_afar_it_is_ended_too_or_said_to_go_on_and_owed() {
+    let dockerd = dockerd();
+    dockerd.run("blog", &["--network", "none", BASE]);
+    let afar = || async {
+        let mut place = place(dockerd);
+        Arc::get_mut(&mut place.cx.services).unwrap().docker = dockerd.afar().await;
+        place
+    };
+    let family = "container = 'blog'\nshell = 'setsid sleep 4001 & echo up; sleep 4002'";
+    let (error, debts) = stopped_in(afar().await, family).await;
+    assert!(error.starts_with("the command was asked to stop: exit code 143") && debts.is_empty(), "{error}");
+    assert!(!dockerd.cli(&["top", "blog"]).contains("sleep 400"));
+    // Its shell goes away while it is at work.
+    let shell_gone =
+        "container = 'blog'\ncommand = ['/bin/busybox', 'sh', '-c', 'rm /bin/sh; echo up; exec sleep 4003']";
+    let (error, debts) = stopped_in(afar().await, shell_gone).await;
+    assert!(error.starts_with("what was started in container `blog` goes on there: it has no shell"), "{error}");
+    assert!(matches!(&debts[..], [Debt::Process { name, .. }] if name == "blog"), "{debts:?}");
+
+    // A Rusuban that is started anew pays, as soon as it can.
+    let store = Store::in_memory(Clock::system()).unwrap();
+    let job = "job".parse().unwrap();
+    let run = store.queue_run(&job, Trigger::Manual).await.unwrap().id;
+    store.owe(run, &job, &debts[0]).await.unwrap();
+    let Place { _home, cx, .. } = afar().await;
+    recover(&store, &Clock::system(), &cx.services, &BTreeMap::new()).await.unwrap();
+    assert_eq!(store.debts().await.unwrap().len(), 1);
+    dockerd.cli(&["exec", "blog", "/bin/busybox", "ln", "-s", "busybox", "/bin/sh"]);
+    recover(&store, &Clock::system(), &cx.services, &BTreeMap::new()).await.unwrap();
+    assert_eq!(store.debts().await.unwrap().len(), 0);
+    assert!(!dockerd.cli(&["top", "blog"]).contains("sleep 4003"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

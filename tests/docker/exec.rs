@@ -1,12 +1,9 @@
 //! Processes in running containers: heard, counted byte by byte, and ended with all that came of them.
 use std::time::{Duration, Instant};
 
-use rusuban::docker::{Address, Channel, Docker, Engine, Exec, ExecError, Process};
+use rusuban::docker::{Channel, Engine, Exec, ExecError, Process};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, UnixStream},
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::docker::{BASE, Dockerd, dockerd};
 
@@ -53,19 +50,6 @@ async fn until_gone(dockerd: &Dockerd, container: &str, words: &str) {
     }
 }
 
-/// The engine as from another host: by TCP, its processes not to be looked for.
-async fn from_afar(dockerd: &Dockerd) -> Engine {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, socket) = (listener.local_addr().unwrap(), dockerd.socket());
-    tokio::spawn(async move {
-        while let Ok((mut here, _)) = listener.accept().await {
-            let mut there = UnixStream::connect(&socket).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
-        }
-    });
-    Docker::at(Address::Http(address.to_string())).connect().await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn both_outputs_come_in_order_with_user_folder_environment_and_exit_code() {
     let dockerd = dockerd();
@@ -87,6 +71,7 @@ async fn both_outputs_come_in_order_with_user_folder_environment_and_exit_code()
     let says_so_itself = sh("echo OCI runtime exec failed; exit 5");
     assert_eq!(run(&engine, "blog", &says_so_itself).await.unwrap().0, "oOCI runtime exec failed\n");
     assert_eq!(run(&engine, "blog", &sh("printf O; sleep .2; printf C")).await.unwrap().0, "oOC");
+    assert_eq!(run(&engine, "blog", &sh("printf u >&2; sleep .2; echo data")).await.unwrap().0, "euodata\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +217,7 @@ async fn it_ends_with_all_that_came_of_it_seen_from_inside_only() {
     let dockerd = dockerd();
     dockerd.run("blog", &["--network", "none", BASE]);
     dockerd.run("app", &["--network", "none", "--user", "www", BASE]);
-    let engine = from_afar(dockerd).await;
+    let engine = dockerd.afar().await.connect().await.unwrap();
     for (container, user) in [("blog", None), ("app", None), ("blog", Some("www"))] {
         let exec = Exec { user: user.map(str::to_owned), ..sh(FAMILY) };
         let mut process = engine.exec(container, &exec).await.unwrap();
@@ -264,7 +249,7 @@ async fn without_a_shell_it_ends_from_outside_or_is_said_to_go_on() {
     );
     dockerd.run("bare", &["--network", "none", "bare:1"]);
     let exec = Exec { arguments: vec!["/bin/sleep".into(), "4001".into()], ..Exec::default() };
-    let afar = from_afar(dockerd).await;
+    let afar = dockerd.afar().await.connect().await.unwrap();
     let process = afar.exec("bare", &exec).await.unwrap();
     let error = process.ender().end(Duration::from_secs(1)).await.unwrap_err().to_string();
     assert_eq!(

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rusuban::docker::{Address, Docker, Engine};
+use tokio::net::{TcpListener, UnixStream};
 
 use super::garage::{Kept, at_our_end};
 
@@ -116,6 +117,19 @@ impl Dockerd {
 
     pub(crate) async fn engine(&self) -> Engine {
         self.docker().connect().await.unwrap()
+    }
+
+    /// The engine as from another host: by TCP, its processes not to be looked for.
+    pub(crate) async fn afar(&self) -> Docker {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, socket) = (listener.local_addr().unwrap(), self.socket());
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let mut there = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+            }
+        });
+        Docker::at(Address::Http(address.to_string()))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -10,7 +10,7 @@ use super::{Command, End, Heard};
 use crate::{
     docker::{Channel, ExecError, Piece},
     kinds::Cx,
-    process::{Lines, Tree},
+    process::Lines,
 };
 
 /// What was ended is heard of for this long.
@@ -100,12 +100,11 @@ fn in_words(code: i32, out_of_memory: bool) -> String {
     }
 }
 
-/// What a command in a container finds in its environment. The mark of the run is in it: where its processes can be seen from
-/// here, they are found as those of a command on this machine are.
+/// What a command in a container finds in its environment. Not the home folder: it is none of the container's, and by it and the
+/// run another Rusuban, on the engine's host, could take the command for one of its own.
 pub(super) async fn environment(command: &Command, cx: &Cx) -> anyhow::Result<Vec<(String, String)>> {
     let mut environment = command.environment(cx).await?;
-    let mark = Tree::new(&cx.services.home, cx.run).environment();
-    environment.extend(mark.into_iter().map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned())));
+    environment.push(("RUSUBAN_RUN".to_owned(), cx.run.to_string()));
     Ok(environment)
 }
 
