@@ -377,6 +377,13 @@ pub enum Debt {
         /// Seconds that it has to end before it is killed: so long it may still run although it is being stopped.
         grace: u64,
     },
+    /// A command to be run in a container, because another was run in it before.
+    Tell {
+        /// In which one.
+        container: HeldContainer,
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
     /// A container that ran and that we pause: it is thawed.
     Thaw {
         /// Which one.
@@ -384,7 +391,7 @@ pub enum Debt {
     },
 }
 
-/// A container that ran when we stopped or paused it, told so that it is found again when it was re-created meanwhile.
+/// A container that ran when we stopped, paused or told it, written so that it is found again when it was re-created meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldContainer {
     /// Its name.

@@ -1,4 +1,5 @@
 //! `backup`: files, folders, Docker volumes and SQLite databases into a bucket, read back, and old generations removed.
+mod consistency;
 mod docker;
 mod keys;
 mod plain;

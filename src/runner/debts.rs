@@ -27,7 +27,7 @@ pub(super) async fn pay(
     patience: Duration,
 ) -> anyhow::Result<Option<String>> {
     let paid = match debt {
-        Debt::Start { container, .. } | Debt::Thaw { container } => {
+        Debt::Start { container, .. } | Debt::Thaw { container } | Debt::Tell { container, .. } => {
             return Ok(match quiet::pay_for_another(debt, &services.docker, clock, patience).await? {
                 quiet::Paid::AsPromised => None,
                 quiet::Paid::Otherwise(why) => Some(format!("the container `{}`: {why}", container.name)),
@@ -77,7 +77,7 @@ pub(super) async fn pay(
 
 /// Whether somebody misses it until it is paid, so that it cannot wait for the next start.
 pub(super) fn is_urgent(debt: &Debt) -> bool {
-    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. })
+    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. } | Debt::Tell { .. })
 }
 
 async fn in_time(paying: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -109,6 +109,9 @@ pub(super) fn in_words(debt: &Debt) -> String {
         Debt::Process { name, .. } => format!("ending what was started in container {name}"),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
         Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),
+        Debt::Tell { container, command } => {
+            format!("running `{}` in the container `{}`", command.join(" "), container.name)
+        }
         Debt::Thaw { container } => format!("thawing the container `{}`", container.name),
     }
 }

@@ -483,3 +483,68 @@ fn all_volumes_of_a_container_are_one_source_and_unchanged_ones_are_not_read_aga
     let (is_fine, log) = house.run(&["run", "plain"]);
     assert!(!is_fine && log.contains("the container `bare` has no volumes; with `binds = true`"), "{log}");
 }
+
+#[test]
+fn a_container_is_told_before_and_after_whatever_happens_between() {
+    let house = House::new();
+    let dockerd = house.dockerd;
+    house.job("nothing", "kind = 'command'\ncommand = ['true']");
+    dockerd.run("blog", &["-v", "data:/data", "--stop-timeout", "1", BASE]);
+    dockerd.run("beside", &["-v", "data:/data", BASE]);
+    house.sh("beside", "echo kept > /data/file");
+    let told = |more: &str, before: &str| {
+        let after = "echo after >> /data/log";
+        format!("volume = 'data'\nconsistency = {{ {more} before = '{before}', after = '{after}' }}")
+    };
+    let log = || house.sh("beside", "cat /data/log; rm /data/log").split_whitespace().collect::<Vec<_>>().join(" ");
+
+    house.jobs(&told("container = 'blog',", "echo before >> /data/log; echo said"));
+    for job in ["plain", "dedup"] {
+        let said = house.fine(&["run", job]);
+        assert!(said.contains("said"), "{said}");
+        assert_eq!(log(), "before after");
+        assert_eq!(fs::read_to_string(house.restore(job).join("data/log")).unwrap(), "before\n");
+    }
+    // Cut off at any request from the first command on.
+    for number in 0..12 {
+        let (counted, seen) = <(std::sync::atomic::AtomicUsize, std::sync::atomic::AtomicBool)>::default();
+        house.proxy.hold(Hold::Request, move |_, line| {
+            use std::sync::atomic::Ordering::Relaxed;
+            seen.fetch_or(line.ends_with("/exec"), Relaxed);
+            seen.load(Relaxed) && counted.fetch_add(1, Relaxed) == number
+        });
+        house.reach(&house.proxy.host());
+        let mut run = house.start(&["run", "plain"]);
+        let is_held = house.proxy.held_or(|| run.try_wait().unwrap().is_some());
+        run.kill().unwrap();
+        run.wait().unwrap();
+        house.proxy.forget();
+        house.reach(&dockerd.host());
+        let said = house.fine(&["run", "nothing"]);
+        let log = log();
+        assert!(log.ends_with("after"), "{number}: {log}: {:#?}\n{said}", house.proxy.requests());
+        if !is_held {
+            assert!(number > 3);
+            break;
+        }
+    }
+    house.proxy.hold(Hold::Answer, |_, _| false);
+    house.reach(&house.proxy.host());
+
+    house.jobs(&told("container = 'blog',", "echo before >> /data/log; exit 3"));
+    let (is_fine, said) = house.run(&["run", "dedup"]);
+    assert!(!is_fine && said.contains("the `before` command in the container `blog`: exit code 3"), "{said}");
+    assert_eq!(log(), "before after");
+
+    house.jobs(&told("", "true"));
+    let (is_fine, said) = house.run(&["run", "plain"]);
+    assert!(!is_fine && said.contains("beside and blog write to it") || said.contains("blog and beside"), "{said}");
+    dockerd.cli(&["stop", "blog"]);
+    house.fine(&["run", "plain"]);
+    assert_eq!(log(), "after");
+    house.jobs(&told("container = 'blog',", "false"));
+    house.sh("beside", "echo x > /data/log");
+    let said = house.fine(&["run", "plain"]);
+    assert!(said.contains("there is none to be told"), "{said}");
+    assert_eq!(log(), "x");
+}

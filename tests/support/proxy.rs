@@ -26,6 +26,7 @@ struct State {
     wanted: Option<(Hold, Fits)>,
     is_held: bool,
     is_released: bool,
+    is_forgotten: bool,
 }
 
 #[derive(Default)]
@@ -87,6 +88,12 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Lets nobody have what is held: its connection ends.
+    pub(crate) fn forget(&self) {
+        self.shared.state.lock().unwrap().is_forgotten = true;
+        self.release();
+    }
+
     /// What was asked for since [`Proxy::hold`].
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.state.lock().unwrap().requests.clone()
@@ -108,14 +115,15 @@ impl Shared {
                     break;
                 }
             }
-            let _ = to.shutdown(Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Write);
         });
         let mut buffer = vec![0; 64 << 10];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
             if let Some(line) = text.lines().next().and_then(|line| line.strip_suffix(" HTTP/1.1")) {
                 match self.asked(line) {
-                    Some(Hold::Request) => self.wait(),
+                    Some(Hold::Request) if !self.wait() => break,
+                    Some(Hold::Request) => {}
                     Some(Hold::Answer) => *held_answer.lock().unwrap() = true,
                     None => {}
                 }
@@ -124,7 +132,7 @@ impl Shared {
                 break;
             }
         }
-        let _ = server.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Write);
     }
 
     fn asked(&self, line: &str) -> Option<Hold> {
@@ -139,11 +147,13 @@ impl Shared {
         fits.then_some(hold)
     }
 
-    fn wait(&self) {
+    /// Whether it goes on then.
+    fn wait(&self) -> bool {
         let mut state = self.state.lock().unwrap();
         state.is_held = true;
         while !state.is_released {
             state = self.changed.wait(state).unwrap();
         }
+        !state.is_forgotten
     }
 }

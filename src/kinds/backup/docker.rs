@@ -9,13 +9,17 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::keys::{Consistency, From, Source};
+use super::{
+    consistency::Consistency,
+    keys::{From, Source},
+};
 use crate::{
     docker::{Address, Container, Engine, Mount, own},
     kinds::{
         Cx,
-        quiet::{self, Touched, Way},
+        quiet::{self, Hooks, Touched, Way},
     },
+    policy::CommandLine,
     text,
     tree::{Tree, TreeReport},
 };
@@ -57,7 +61,7 @@ pub(super) async fn locate(cx: &Cx, source: &Source, servers: Vec<String>) -> an
         _ => bail!("this is no source of Docker's"),
     };
     // While nobody writes to it, a database and what is beside it are whole together.
-    let tree = tree.as_it_is(source.consistency.unwrap_or_default().is_quiet());
+    let tree = tree.as_it_is(source.consistency().is_quiet());
     Ok(Located { tree, engine: sight.engine, touched })
 }
 
@@ -72,7 +76,7 @@ impl Located {
         source: &Source,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let way = match source.consistency.unwrap_or_default() {
+        let way = match source.consistency() {
             Consistency::Pause => Way::Pause,
             Consistency::Stop => Way::Stop,
             Consistency::None => {
@@ -86,6 +90,14 @@ impl Located {
                     ));
                 }
                 return work.await;
+            }
+            Consistency::Told(told) => {
+                let line = |command: &Option<CommandLine>| command.as_ref().map(CommandLine::arguments);
+                let (before, after) = (line(&told.before), line(&told.after));
+                let own = source.container.as_deref();
+                let container = told.container.as_deref().or(own);
+                let hooks = Hooks { container, before: before.as_deref(), after: after.as_deref() };
+                return quiet::with_hooks(cx, &self.engine, &self.touched, hooks, work).await;
             }
         };
         quiet::with_quiet(cx, &self.engine, &self.touched, way, work).await

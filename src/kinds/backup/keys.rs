@@ -7,6 +7,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::consistency::Consistency;
 use crate::{
     config::mistake::Problem,
     docker,
@@ -104,26 +105,6 @@ pub struct Source {
     pub allow_empty: bool,
 }
 
-/// What becomes of the containers that write to a volume while it is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Consistency {
-    /// They go on: files may be of different moments.
-    None,
-    /// They are frozen: all files are of one moment, as after a power cut.
-    #[default]
-    Pause,
-    /// They are stopped, and started again: all files are as the programs leave them.
-    Stop,
-}
-
-impl Consistency {
-    /// Whether nobody writes while it is read.
-    pub(super) fn is_quiet(self) -> bool {
-        self != Self::None
-    }
-}
-
 /// What a source is read from.
 pub(super) enum From<'a> {
     Path(&'a Path),
@@ -150,6 +131,11 @@ impl Source {
         let container = self.container.as_deref().map(From::Container);
         let own = self.own.then_some(From::Own);
         [path, sqlite, volume, container, own].into_iter().flatten()
+    }
+
+    /// What becomes of those who write to it.
+    pub(super) fn consistency(&self) -> Consistency {
+        self.consistency.clone().unwrap_or_default()
     }
 
     /// Whether it is read from a Docker engine.
@@ -229,6 +215,20 @@ impl Source {
             let what = "`consistency` is for sources with a `volume` or a `container`";
             let hint = "around the whole run, commands of this host are `hooks = { before = […], after = […] }`";
             problems.push(Problem::new(format!("{key}.consistency"), what).hint(hint));
+        }
+        if let Some(Consistency::Told(told)) = &self.consistency {
+            let key = format!("{key}.consistency");
+            if told.before.is_none() && told.after.is_none() {
+                let what = "there is neither a `before` nor an `after`";
+                let hint = "`before = [\"program\", \"argument\"]` is run in the container; \"pause\" and \"stop\" need no commands";
+                problems.push(Problem::new(&key, what).hint(hint));
+            }
+            if told.container.as_deref().is_some_and(|name| !docker::is_name(name)) {
+                let name = told.container.as_deref().unwrap_or_default();
+                let what = format!("`{name}` cannot be a container's name");
+                let hint = "`docker ps` shows their names in its last column";
+                problems.push(Problem::new(format!("{key}.container"), what).hint(hint));
+            }
         }
         if self.binds && self.container.is_none() {
             let what = "`binds` is for sources with a `container`";

@@ -103,7 +103,7 @@ async fn write_docker(
 ) -> anyhow::Result<()> {
     let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
     let tree = sources_tree(cx, source, located.tree.clone())?;
-    let report = if source.consistency.unwrap_or_default().is_quiet() && bucket.local_folder().is_none() {
+    let report = if source.consistency().is_quiet() && bucket.local_folder().is_none() {
         // The containers wait for this disk, and not for the line.
         let reading = async {
             let spooled = writer.spool(name, tree).await?;
@@ -115,7 +115,7 @@ async fn write_docker(
     } else {
         let reading = async {
             let report = writer.tree(name, tree).await?;
-            if source.consistency.unwrap_or_default().is_quiet() {
+            if source.consistency().is_quiet() {
                 docker::must_not_have_changed(&report)?;
             }
             Ok(report)

@@ -123,10 +123,10 @@ async fn write_docker(
     let located = docker::locate(cx, source, server.into_iter().collect()).await?;
     let tree = || sources_tree(cx, source, located.tree.clone());
     writer.note_excludes(&source.exclude);
-    let is_quiet = source.consistency.unwrap_or_default().is_quiet();
-    // All is read while everybody writes to it, and once they are quiet only what has changed since.
-    let ahead = match is_quiet {
-        true => writer.look_ahead(name, tree()?, &cx.clock).await?,
+    let (is_quiet, has_a_moment) = (source.consistency().is_quiet(), source.consistency().has_a_moment());
+    // All is read while everybody writes to it, and at the moment that counts only what has changed since.
+    let ahead = match has_a_moment {
+        true => writer.look_ahead(name, tree()?.as_it_is(true), &cx.clock).await?,
         false => Ahead::default(),
     };
     let reading = async {
@@ -138,7 +138,7 @@ async fn write_docker(
     };
     let report = located.while_quiet(cx, source, reading).await?;
     let size = text::size(report.bytes);
-    match is_quiet {
+    match has_a_moment {
         true => {
             cx.info(format!(
                 "{name}: {} entries, {size}, of which {} had to be read in that time",

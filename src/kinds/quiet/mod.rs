@@ -3,6 +3,7 @@
 //! undone here when the work ends in any way, and by the runner when it did not come to that.
 mod choose;
 mod claim;
+mod hooks;
 mod pay;
 
 use std::{collections::BTreeSet, future::Future, path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use std::{collections::BTreeSet, future::Future, path::PathBuf, time::Duration};
 use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
+pub(super) use self::hooks::{Hooks, with_hooks};
 use self::pay::pay;
 pub(crate) use self::pay::{Paid, pay_for_another};
 use self::{choose::Users, claim::Claim};
@@ -128,17 +130,7 @@ async fn gather(
 
 async fn hold(cx: &Cx, engine: &Engine, container: &Container, way: Way, held: &mut Vec<Held>) -> anyhow::Result<()> {
     let name = container.name();
-    let known = HeldContainer {
-        name: name.to_owned(),
-        id: container.id().to_owned(),
-        compose: container.compose().map(|of| ComposePlace {
-            project: of.project.to_owned(),
-            service: of.service.to_owned(),
-            number: of.number.to_owned(),
-        }),
-        started: container.started().to_owned(),
-        since: cx.clock.now(),
-    };
+    let known = held_container(cx, container);
     let owed = match way {
         Way::Pause => Debt::Thaw { container: known.clone() },
         Way::Stop => Debt::Start { container: known.clone(), grace: container.stop_grace().as_secs() },
@@ -158,6 +150,21 @@ async fn hold(cx: &Cx, engine: &Engine, container: &Container, way: Way, held: &
         (Way::Pause, State::Created | State::Exited) => give_back(cx, held).await,
         (Way::Pause, State::Paused) | (Way::Stop, State::Exited) if error.is_open() => Ok(()),
         _ => Err(error).with_context(|| format!("{what} the container `{name}`")),
+    }
+}
+
+/// A container, written so that it is found again.
+fn held_container(cx: &Cx, container: &Container) -> HeldContainer {
+    HeldContainer {
+        name: container.name().to_owned(),
+        id: container.id().to_owned(),
+        compose: container.compose().map(|of| ComposePlace {
+            project: of.project.to_owned(),
+            service: of.service.to_owned(),
+            number: of.number.to_owned(),
+        }),
+        started: container.started().to_owned(),
+        since: cx.clock.now(),
     }
 }
 

@@ -167,6 +167,14 @@ fn find<'a>(held: &HeldContainer, all: &'a [Listed]) -> Found<'a> {
     }
 }
 
+/// The id of the container that has its place now.
+pub(super) fn id_of(held: &HeldContainer, all: &[Listed]) -> Option<String> {
+    match find(held, all) {
+        Found::Itself(one) | Found::Replaced(one) => Some(one.id.clone()),
+        Found::Gone => None,
+    }
+}
+
 /// The same for the runner: nobody makes the container quiet meanwhile.
 pub(crate) async fn pay_for_another(
     debt: &Debt,
@@ -174,11 +182,17 @@ pub(crate) async fn pay_for_another(
     clock: &Clock,
     patience: Duration,
 ) -> anyhow::Result<Paid> {
-    let (Debt::Start { container, .. } | Debt::Thaw { container }) = debt else {
+    let (Debt::Start { container, .. } | Debt::Thaw { container } | Debt::Tell { container, .. }) = debt else {
         bail!("this is not owed to a container")
     };
     let _claim = Claim::take([container.id.clone()].into()).await;
-    pay(debt, docker, clock, patience).await
+    match debt {
+        Debt::Tell { command, .. } => {
+            let telling = super::hooks::pay(docker, container, command).await;
+            telling.with_context(|| format!("run `{}` in the container `{}`", command.join(" "), container.name))
+        }
+        _ => pay(debt, docker, clock, patience).await,
+    }
 }
 
 #[cfg(test)]
