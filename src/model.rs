@@ -389,6 +389,8 @@ pub enum Debt {
         /// Which one.
         container: HeldContainer,
     },
+    /// A container that takes another's place: it is made to be there, or the other is brought back.
+    Swap(Swap),
 }
 
 /// A container that ran when we stopped, paused or told it, written so that it is found again when it was re-created meanwhile.
@@ -415,6 +417,42 @@ pub struct ComposePlace {
     pub service: String,
     /// Which of the service's containers.
     pub number: String,
+}
+
+/// A container takes another's place. With what is found on the engine these facts tell how that is ended, however far it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The name that both are to have, one after the other.
+    pub name: String,
+    /// The id of the one that is there.
+    pub old: String,
+    /// The id of the one that takes its place, once it is known.
+    pub new: Option<String>,
+    /// Whether one of them is to run afterwards, and whether the old one did.
+    pub runs: Runs,
+    /// The restart policy of the old one, in the engine's words: taken away meanwhile, so that the engine starts neither by itself.
+    pub restart: serde_json::Value,
+    /// The new one has been found well, so it stays; and whether the old one is kept beside it.
+    pub well: Option<Old>,
+}
+
+/// Who runs in a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The old one did.
+    pub old: bool,
+    /// The new one is to.
+    pub new: bool,
+}
+
+/// What becomes of a container whose place another has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Old {
+    /// It is removed.
+    Removed,
+    /// It is kept under another name.
+    Kept,
 }
 
 /// The number of a debt in the ledger.

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schedule", &["model", "config"]),
     ("bucket", &["clock", "config", "text"]),
     ("database", &["text"]),
-    ("docker", &["config", "http", "process"]),
+    ("docker", &["config", "http", "model", "process"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
     ("repository", &["bucket", "clock", "config", "model", "text", "tree"]),
@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
     ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
-    ("app", &["clock", "config", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
+    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

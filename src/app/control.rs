@@ -15,8 +15,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::{App, Events};
 use crate::{
+    kinds::rollback::Rollback,
     model::{JobName, Run, RunId},
     runner::Event,
 };
@@ -33,6 +34,8 @@ pub enum Request {
         /// The job.
         job: JobName,
     },
+    /// Roll a container back; answered as [`Request::Run`] is.
+    Rollback(Rollback),
     /// Ask a run to stop.
     Cancel {
         /// The run.
@@ -139,22 +142,31 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
         Err(error) => return send(&mut write, &Reply::Refused(format!("read the request: {error}"))).await,
     };
     let reply = match request {
-        Request::Run { job } => match app.run_now(&job).await {
-            Err(error) => error.into(),
-            Ok((run, mut events)) => {
-                send(&mut write, &Reply::Queued(run)).await?;
-                while let Some(event) = events.next().await {
-                    send(&mut write, &Reply::Event(event)).await?;
-                }
-                return Ok(());
-            }
-        },
+        Request::Run { job } => return follow(&mut write, app.run_now(&job).await).await,
+        Request::Rollback(rollback) => return follow(&mut write, app.rollback(rollback).await).await,
         Request::Cancel { run } => reply(app.cancel(run).await),
         Request::Pause { job } => reply(app.pause(&job, true).await),
         Request::Resume { job } => reply(app.pause(&job, false).await),
         Request::Reload => reply(app.reload().await),
     };
     send(&mut write, &reply).await
+}
+
+/// Tells of a run until it ends.
+async fn follow(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    begun: Result<(Run, Events), super::Refusal>,
+) -> anyhow::Result<()> {
+    match begun {
+        Err(error) => send(write, &error.into()).await,
+        Ok((run, mut events)) => {
+            send(write, &Reply::Queued(run)).await?;
+            while let Some(event) = events.next().await {
+                send(write, &Reply::Event(event)).await?;
+            }
+            Ok(())
+        }
+    }
 }
 
 fn reply(result: Result<String, super::Refusal>) -> Reply {

@@ -22,6 +22,7 @@ use crate::{
 pub mod control;
 mod events;
 mod lock;
+mod rollback;
 pub mod serve;
 
 pub use events::Events;

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Refusal, control::Socket};
+use super::{App, Refusal, control::Socket, rollback};
 use crate::store::Histories;
 
 /// How often the files are looked at.
@@ -86,8 +86,13 @@ async fn reload(app: &App, why: &str) {
 
 async fn tidy(app: Arc<App>, stop: CancellationToken) {
     loop {
-        let histories: Histories =
-            app.config().jobs.values().map(|job| (job.name.clone(), job.policies.history)).collect();
+        let histories: Histories = app
+            .config()
+            .jobs
+            .values()
+            .map(|job| (job.name.clone(), job.policies.history))
+            .chain(rollback::history())
+            .collect();
         match app.store().tidy(&histories).await {
             Ok(0) => {}
             Ok(gone) => tracing::info!(runs = gone, "old history removed"),

@@ -24,6 +24,7 @@ mod manual;
 mod paint;
 mod progress;
 mod repository;
+mod rollback;
 mod run;
 mod runs;
 mod serve;
@@ -36,7 +37,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, backup, bucket, repository or kind
+  4    there is no such job, run, backup, bucket, repository, kind, container or image
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -50,7 +51,7 @@ pub enum Exit {
     Usage = 2,
     /// `rusuban.toml` or a job file is wrong.
     Configuration = 3,
-    /// There is no such job, run, backup, bucket, repository or kind.
+    /// There is no such job, run, backup, bucket, repository, kind, container or image.
     Missing = 4,
     /// Interrupted, or the run was cancelled.
     Interrupted = 130,
@@ -176,6 +177,8 @@ enum Command {
     },
     /// Bring a backup back; nothing that is there is touched without --replace
     Restore(backups::Restore),
+    /// Take a container back to a snapshot; what is there comes back by itself when the snapshot is not well
+    Rollback(rollback::Arguments),
     /// Read a backup again, all of it, and compare it with its manifest
     Verify(backups::Which),
     /// Try out a bucket, or list them
@@ -294,6 +297,7 @@ impl Cli {
                 backups::list(context, job.as_deref(), bucket.as_deref(), repository.as_deref()).await
             }
             Command::Restore(arguments) => backups::restore(context, arguments).await,
+            Command::Rollback(arguments) => rollback::rollback(context, arguments).await,
             Command::Verify(which) => backups::verify(context, which).await,
             Command::Bucket(command) => bucket::run(context, command).await,
             Command::Repository(command) => repository::run(context, command).await,
@@ -318,7 +322,7 @@ impl Cli {
         match self.command {
             Command::Serve => "warn,rusuban=info",
             // It shows the run and how it ended; of runs that a crash cut off it tells.
-            Command::Run { .. } => "warn,rusuban::runner=error,rusuban::runner::recover=warn",
+            Command::Run { .. } | Command::Rollback(_) => "warn,rusuban::runner=error,rusuban::runner::recover=warn",
             _ => "warn",
         }
     }

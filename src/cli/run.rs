@@ -10,7 +10,7 @@ use crate::{
         control::{self, Reply, Request},
     },
     config::Config,
-    model::{JobName, Level, Outcome, Run},
+    model::{Level, Outcome, Run},
     runner::Event,
     text,
 };
@@ -23,13 +23,24 @@ pub(super) async fn run(context: &mut Context<'_>, job: &str, quiet: bool) -> an
     let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
     let Some(job) = context.job(&config, job)? else { return Ok(Exit::Missing) };
     let name = job.name.clone();
+    begin(context, &config, &format!("run {name}"), Request::Run { job: name.clone() }, quiet).await
+}
+
+/// Has the server do it, where one runs, else does it alone once the home is free; and follows the run.
+pub(super) async fn begin(
+    context: &mut Context<'_>,
+    config: &Config,
+    doing: &str,
+    request: Request,
+    quiet: bool,
+) -> anyhow::Result<Exit> {
     let mut told = false;
     loop {
-        if let Some(mut replies) = control::ask(&config.settings.data, &Request::Run { job: name.clone() }).await? {
+        if let Some(mut replies) = control::ask(&config.settings.data, &request).await? {
             return through_server(context, &mut replies, quiet).await;
         }
-        match App::open(config.home.clone(), config.clone(), context.clock.clone(), &format!("run {name}")).await? {
-            Opened::Ours(app) => return alone(context, &app, &config, &name, quiet).await,
+        match App::open(config.home.clone(), config.clone(), context.clock.clone(), doing).await? {
+            Opened::Ours(app) => return alone(context, &app, config, request, quiet).await,
             Opened::Taken(holder) => {
                 if !told {
                     writeln!(context.errors, "waiting for {holder}, which runs on this home")?;
@@ -48,10 +59,15 @@ async fn alone(
     context: &mut Context<'_>,
     app: &App,
     config: &Config,
-    name: &JobName,
+    request: Request,
     quiet: bool,
 ) -> anyhow::Result<Exit> {
-    let (run, mut events) = match app.run_now(name).await {
+    let begun = match request {
+        Request::Run { job } => app.run_now(&job).await,
+        Request::Rollback(rollback) => app.rollback(rollback).await,
+        other => anyhow::bail!("{other:?} begins no run"),
+    };
+    let (run, mut events) = match begun {
         Ok(begun) => begun,
         Err(Refusal::Missing(text)) => return context.missing(&text),
         Err(Refusal::Other(error)) => return Err(error),

@@ -6,7 +6,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::client::{Engine, EngineError};
+use super::client::{Engine, EngineError, PATIENCE};
 use crate::http;
 
 /// A line of the list of containers.
@@ -262,6 +262,15 @@ impl Engine {
         self.post_quick(&format!("/containers/{name}/unpause"), &[]).await.map(drop)
     }
 
+    /// Sets its restart policy, in the engine's words.
+    ///
+    /// # Errors
+    /// When it is not there, or the engine cannot.
+    pub async fn set_restart(&self, name: &str, policy: &Value) -> Result<(), EngineError> {
+        let body = serde_json::json!({ "RestartPolicy": policy });
+        self.post(&format!("/containers/{name}/update"), &[], Some(&body), Some(PATIENCE)).await.map(drop)
+    }
+
     /// Gives it another name.
     ///
     /// # Errors
@@ -280,6 +289,14 @@ impl Engine {
     ) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + Send + use<>, EngineError> {
         let response = self.open(Method::GET, &format!("/containers/{name}/export"), &[], None).await?;
         Ok(response.bytes_stream().map_err(|error| EngineError::Broken(http::why(error))))
+    }
+
+    /// Removes one, and kills it if it runs. Its volumes stay.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn remove_container_now(&self, name: &str) -> Result<(), EngineError> {
+        self.delete(&format!("/containers/{name}"), &[("force", "1")]).await.map(drop)
     }
 
     /// Removes one that has ended. Its volumes stay.

@@ -20,6 +20,8 @@ mod relation;
 mod settings;
 mod snapshots;
 mod spec;
+pub mod swap;
+mod targets;
 mod volume;
 
 pub use archive::{Content, Part, Saved};
@@ -38,4 +40,5 @@ pub use relation::{Compose, dependents_first};
 pub use settings::{Address, Docker, DockerSettings};
 pub use snapshots::{Snapshot, label};
 pub use spec::{Created, Creation, Defaults, Origin, Spec};
+pub use targets::Target;
 pub use volume::Volume;

@@ -9,6 +9,8 @@ mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
 pub mod repository_care;
+pub mod rollback;
+mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 

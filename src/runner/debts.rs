@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     clock::Clock,
-    docker::{Ender, EngineError, Place},
+    docker::{Ender, EngineError, Place, swap},
     kinds::{Services, quiet},
     model::Debt,
 };
@@ -14,6 +14,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Processes in containers that outlived us have this long to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What containers may take to stop and start.
+const LONGEST_STOP: Duration = Duration::from_secs(600);
 
 /// Pays a debt of a kind; returns what a person should know of it. Paying it twice is fine. A Docker engine that is away is waited
 /// for as long as `patience`.
@@ -70,6 +73,13 @@ pub(super) async fn pay(
             };
             in_time(ending).await.with_context(|| format!("end what was started in container {name}"))
         }
+        Debt::Swap(swap) => {
+            let what = || format!("end what was begun with the container {}", swap.name);
+            let engine = services.docker.connect().await.with_context(what)?;
+            // A container may take its time to stop. What is not done then is done at the next start.
+            let settled = tokio::time::timeout(LONGEST_STOP, swap::settle(&engine, swap)).await;
+            settled.context("it has taken longer than ten minutes").and_then(|done| done).with_context(what).map(drop)
+        }
         Debt::AfterHook { .. } => bail!("a hook is run, not paid"),
     };
     paid.map(|()| None)
@@ -77,7 +87,7 @@ pub(super) async fn pay(
 
 /// Whether somebody misses it until it is paid, so that it cannot wait for the next start.
 pub(super) fn is_urgent(debt: &Debt) -> bool {
-    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. } | Debt::Tell { .. })
+    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. } | Debt::Tell { .. } | Debt::Swap(_))
 }
 
 async fn in_time(paying: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -107,6 +117,8 @@ pub(super) fn in_words(debt: &Debt) -> String {
         Debt::Remove { path } => format!("removing {}", path.display()),
         Debt::Container { name, .. } => format!("removing container {name}"),
         Debt::Process { name, .. } => format!("ending what was started in container {name}"),
+        Debt::Swap(swap) if swap.well.is_some() => format!("leaving the new container {} in its place", swap.name),
+        Debt::Swap(swap) => format!("bringing back the container {}", swap.name),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
         Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),
         Debt::Tell { container, command } => {

@@ -4,6 +4,7 @@ mod killed;
 mod look;
 mod mirror;
 mod reload;
+mod rollback;
 mod user;
 
 use std::{

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod docker;
 pub(crate) mod fake_s3;
 pub(crate) mod faulty;
+pub(crate) mod frozen;
 pub(crate) mod garage;
 pub(crate) mod http;
 pub(crate) mod kind;

@@ -20,6 +20,9 @@ const HEALTH: [(&str, u64); 5] = [
     ("Retries", 3),
 ];
 
+/// Variables that the engine sets where nobody does.
+const BY_ENGINE: [&str; 4] = ["PATH", "HOME", "HOSTNAME", "TERM"];
+
 /// What the engine makes of what a container is told and of its image's defaults.
 pub(super) fn effective(told: &Fields, defaults: &Fields) -> Fields {
     let mut whole: Fields = told.iter().filter(|(_, value)| !is_empty(value)).map(owned).collect();
@@ -94,11 +97,11 @@ pub(super) fn forget_snapshot(whole: &mut Fields) {
     }
 }
 
-/// A name without `=` takes the image's variable of that name away.
+/// A name without `=` takes the image's variable of that name away, and the engine's too.
 fn environment(whole: &[String], defaults: &[String]) -> Vec<String> {
     let is_here = |entry: &&String| !whole.iter().any(|other| name_of(other) == name_of(entry));
-    let lost = defaults.iter().filter(is_here).map(|entry| name_of(entry).to_owned());
-    whole.iter().filter(|entry| !defaults.contains(entry)).cloned().chain(lost).collect()
+    let lost = defaults.iter().filter(is_here).map(|entry| name_of(entry)).filter(|name| !BY_ENGINE.contains(name));
+    whole.iter().filter(|entry| !defaults.contains(entry)).cloned().chain(lost.map(str::to_owned)).collect()
 }
 
 /// The image's command counts only where neither a command nor an entrypoint is told.
@@ -219,7 +222,7 @@ mod tests {
     fn what_an_image_has_gained_since_is_taken_away_again() {
         let whole = object(json!({ "Env": ["A=1"], "Cmd": ["run"] }));
         let gained = object(json!({
-            "Env": ["A=1", "OLD=x"], "Cmd": ["other"], "Entrypoint": ["/start"], "User": "www", "WorkingDir": "/x",
+            "Env": ["A=1", "OLD=x", "PATH=/bin"], "Cmd": ["other"], "Entrypoint": ["/start"], "User": "www", "WorkingDir": "/x",
             "StopSignal": "SIGINT", "Labels": { "traefik.enable": "true", "rusuban.snapshot.at": "then" },
             "Healthcheck": { "Test": ["CMD", "false"], "Retries": 1 },
         }));

@@ -1,0 +1,301 @@
+//! A container takes another's place: ending that from wherever it stopped, and seeing whether a container is well.
+//!
+//! The new one is made beside the old one; the old one is stopped, steps aside by another name, and is removed only when the new one
+//! is well. Both may use the same volumes, ports and addresses, so never do both run.
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::{
+    client::{Engine, EngineError},
+    container::{Container, State},
+};
+use crate::model::{Old, Swap};
+
+/// A container without a health check is well when it has run for so long.
+pub const LONG_ENOUGH: Duration = Duration::from_secs(10);
+
+/// The least and the most that is waited for a container to become well, unless somebody says.
+const SHORTEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(1800);
+/// The engine's own interval and limit of a health check, in nanoseconds.
+const USUAL: u64 = 30_000_000_000;
+/// What the engine may take for a request of one who died after it.
+const LATEST: Duration = Duration::from_secs(2);
+
+/// How a swap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The old container has its place again.
+    AsBefore,
+    /// The new one has it.
+    AsMeant,
+    /// Neither is there any more: somebody has removed them.
+    Gone,
+}
+
+/// Whether a container is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Well,
+    /// It may become so; what is waited for.
+    NotYet(String),
+    /// It is not, and will not be.
+    Hopeless(String),
+}
+
+/// The name of a new container until it takes the old one's place.
+#[must_use]
+pub fn beside(name: &str) -> String {
+    format!("{name}-rusuban-new")
+}
+
+/// The name of an old one that has stepped aside.
+#[must_use]
+pub fn aside(name: &str) -> String {
+    format!("{name}-rusuban-old")
+}
+
+/// The restart policy of one that the engine never starts by itself.
+#[must_use]
+pub fn no_restart() -> Value {
+    json!({ "Name": "no", "MaximumRetryCount": 0 })
+}
+
+/// Ends a swap, however far it came: the new container stays if it was found well, or if the old one is gone; else it is removed, and
+/// the old one has its name, its restart policy and, if it ran, its process again. Doing it twice is fine.
+///
+/// # Errors
+/// When the engine does not answer or refuses; what was done until then stays done, and it can be tried again.
+pub async fn settle(engine: &Engine, swap: &Swap) -> anyhow::Result<Settled> {
+    let new = find_new(engine, swap).await?;
+    let old = find(engine, &swap.old).await?;
+    match (old, new) {
+        (None, None) => Ok(Settled::Gone),
+        (None, Some(new)) => confirm(engine, swap, &new, None).await,
+        (Some(old), None) => undo(engine, swap, &old, None).await,
+        (Some(old), Some(new)) if swap.well.is_none() => undo(engine, swap, &old, Some(&new)).await,
+        (Some(old), Some(new)) => match confirm(engine, swap, &new, Some(&old)).await {
+            // It was well, and does not even start any more.
+            Err(error) if error.downcast_ref::<DoesNotStart>().is_some() => undo(engine, swap, &old, Some(&new)).await,
+            settled => settled,
+        },
+    }
+}
+
+async fn find_new(engine: &Engine, swap: &Swap) -> Result<Option<Container>, EngineError> {
+    if let Some(id) = &swap.new {
+        return find(engine, id).await;
+    }
+    let found = find(engine, &beside(&swap.name)).await?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    // It may have been asked for a moment ago, by one who then died.
+    tokio::time::sleep(LATEST).await;
+    find(engine, &beside(&swap.name)).await
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it does not start: {0}")]
+struct DoesNotStart(EngineError);
+
+async fn undo(engine: &Engine, swap: &Swap, old: &Container, new: Option<&Container>) -> anyhow::Result<Settled> {
+    let name = &swap.name;
+    if let Some(new) = new {
+        let may_be_stopping = swap.new.is_some() && old.state().is_up() && restart_of(old) == "no";
+        if may_be_stopping {
+            // By one who died after he had asked for it. Two who ask wait for one end.
+            engine.stop(old.id(), None).await.with_context(|| format!("wait for the end of {name}"))?;
+        }
+        let what = || format!("remove the container that was to take the place of {name}");
+        if new.state().is_up() {
+            engine.stop(new.id(), None).await.with_context(what)?;
+        }
+        unless_gone(engine.remove_container_now(new.id()).await).with_context(what)?;
+    }
+    let what = || format!("bring back the container {name}");
+    if old.name() != name {
+        engine.rename(old.id(), name).await.with_context(what)?;
+    }
+    have_restart(engine, old, &swap.restart).await.with_context(what)?;
+    if swap.runs.old {
+        engine.start(old.id()).await.with_context(what)?;
+    }
+    Ok(Settled::AsBefore)
+}
+
+async fn confirm(engine: &Engine, swap: &Swap, new: &Container, old: Option<&Container>) -> anyhow::Result<Settled> {
+    let name = &swap.name;
+    let what = || format!("put the new container in the place of {name}");
+    if new.name() != name {
+        engine.rename(new.id(), name).await.with_context(what)?;
+    }
+    if swap.runs.new {
+        engine.start(new.id()).await.map_err(|error| match error {
+            EngineError::Refused { .. } | EngineError::Conflict(_) => DoesNotStart(error).into(),
+            error => anyhow::Error::from(error).context(what()),
+        })?;
+    }
+    have_restart(engine, new, &swap.restart).await.with_context(what)?;
+    if let (Some(old), Some(Old::Removed)) = (old, swap.well) {
+        unless_gone(engine.remove_container(old.id()).await)
+            .with_context(|| format!("remove the old container {}", aside(name)))?;
+    }
+    Ok(Settled::AsMeant)
+}
+
+async fn have_restart(engine: &Engine, container: &Container, policy: &Value) -> Result<(), EngineError> {
+    if policy["Name"] == restart_of(container) || engine.is_podman() {
+        return Ok(());
+    }
+    engine.set_restart(container.id(), policy).await
+}
+
+fn restart_of(container: &Container) -> &str {
+    container.raw()["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()
+}
+
+async fn find(engine: &Engine, name: &str) -> Result<Option<Container>, EngineError> {
+    match engine.container(name).await {
+        Ok(found) => Ok(Some(found)),
+        Err(EngineError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn unless_gone(done: Result<(), EngineError>) -> Result<(), EngineError> {
+    done.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+/// Refuses a container whose place cannot be taken.
+///
+/// # Errors
+/// The reason, and what to do.
+pub async fn refuse(engine: &Engine, container: &Container) -> anyhow::Result<()> {
+    let (name, raw) = (container.name(), container.raw());
+    if container.state() == State::Paused {
+        bail!("the container {name} is paused: `docker unpause {name}` first");
+    }
+    if raw["HostConfig"]["AutoRemove"] == true {
+        bail!(
+            "the container {name} was started with `--rm`: Docker removes it as soon as it is stopped, so there would be no way back"
+        );
+    }
+    for taken in [beside(name), aside(name)] {
+        if find(engine, &taken).await?.is_some() {
+            bail!("there is a container {taken} already; look whether it is still needed, and `docker rm {taken}`");
+        }
+    }
+    for other in engine.containers().await? {
+        if other.id == container.id() {
+            continue;
+        }
+        let Some(other) = find(engine, &other.id).await? else { continue };
+        let host = &other.raw()["HostConfig"];
+        let shares =
+            |key: &str| host[key].as_str().and_then(|mode| mode.strip_prefix("container:")) == Some(container.id());
+        if ["NetworkMode", "PidMode", "IpcMode"].into_iter().any(shares) {
+            bail!(
+                "the container {} lives in the network or among the processes of {name}, and would be cut off: remove it first, and create it again afterwards",
+                other.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether a container that was started `since` ago is well: its health check says so or, without one, it has run for `long_enough`.
+#[must_use]
+pub fn judge(container: &Container, since: Duration, long_enough: Duration) -> Verdict {
+    let state = &container.raw()["State"];
+    if !container.state().is_up() {
+        let why =
+            state["Error"].as_str().filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
+        return Verdict::Hopeless(format!("it ended with exit code {}{why}", state["ExitCode"]));
+    }
+    match state["Health"]["Status"].as_str() {
+        Some("healthy") => Verdict::Well,
+        Some("unhealthy") => Verdict::Hopeless(format!("its health check fails{}", last_words(state))),
+        Some("starting") => Verdict::NotYet(format!("its health check has not succeeded{}", last_words(state))),
+        _ if since >= long_enough => Verdict::Well,
+        _ => Verdict::NotYet("it has not run for long enough".to_owned()),
+    }
+}
+
+fn last_words(state: &Value) -> String {
+    let last = state["Health"]["Log"].as_array().and_then(|log| log.last());
+    let said = last.and_then(|entry| entry["Output"].as_str()).unwrap_or_default();
+    let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    if line.is_empty() { String::new() } else { format!(": {}", line.trim().chars().take(200).collect::<String>()) }
+}
+
+/// How long a container may take to become well when nobody says: as long as its own health check may take to call it unhealthy, and
+/// a minute at least. One that is looked at once a minute is not known to be healthy before.
+#[must_use]
+pub fn patience(container: &Container) -> Duration {
+    let check = &container.raw()["Config"]["Healthcheck"];
+    let number = |name: &str, usual: u64| check[name].as_u64().filter(|number| *number > 0).unwrap_or(usual);
+    let time = |name: &str, usual: u64| Duration::from_nanos(number(name, usual));
+    if check["Test"].is_null() {
+        return SHORTEST;
+    }
+    let each = time("Interval", USUAL).saturating_add(time("Timeout", USUAL));
+    let tries = u32::try_from(number("Retries", 3)).unwrap_or(u32::MAX);
+    let all = time("StartPeriod", 1).saturating_add(each.saturating_mul(tries));
+    all.clamp(SHORTEST, LONGEST)
+}
+
+/// The addresses at which a container can be reached from its host.
+#[must_use]
+pub fn addresses(container: &Container) -> Vec<String> {
+    let raw = container.raw();
+    if raw["HostConfig"]["NetworkMode"] == "host" {
+        return vec!["127.0.0.1".to_owned()];
+    }
+    let networks = raw["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+    let address =
+        networks.filter_map(|(_, endpoint)| endpoint["IPAddress"].as_str().filter(|address| !address.is_empty()));
+    address.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_as_long_as_its_health_check_takes_to_give_it_up() {
+        let second = 1_000_000_000_u64;
+        for (check, seconds) in [
+            (json!(null), 60),
+            (json!({ "Test": ["CMD", "true"], "Interval": second, "Timeout": second }), 60),
+            (
+                json!({ "Test": ["CMD", "true"], "Interval": 60 * second, "StartPeriod": 120 * second, "Retries": 5 }),
+                570,
+            ),
+            (json!({ "Test": ["CMD", "true"], "Interval": 86_400 * second }), 1800),
+        ] {
+            let container = Container::of(json!({ "Config": { "Healthcheck": check } }));
+            assert_eq!(patience(&container).as_secs(), seconds, "{check}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_well_when_its_check_says_so_or_it_has_run_for_long_enough() {
+        let is = |state: Value, seconds| {
+            judge(&Container::of(json!({ "State": state })), Duration::from_secs(seconds), LONG_ENOUGH)
+        };
+        let health = |status: &str| json!({ "Status": "running", "Health": { "Status": status, "Log": [{ "Output": "no\nanswer\n" }] } });
+        assert_eq!(is(health("healthy"), 0), Verdict::Well);
+        assert_eq!(is(health("starting"), 99), Verdict::NotYet("its health check has not succeeded: answer".into()));
+        assert_eq!(is(health("unhealthy"), 0), Verdict::Hopeless("its health check fails: answer".into()));
+        assert_eq!(is(json!({ "Status": "running" }), 10), Verdict::Well);
+        assert_eq!(is(health("none"), 9), Verdict::NotYet("it has not run for long enough".into()));
+        assert_eq!(
+            is(json!({ "Status": "exited", "ExitCode": 3 }), 99),
+            Verdict::Hopeless("it ended with exit code 3".into())
+        );
+    }
+}
