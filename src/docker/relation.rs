@@ -46,16 +46,35 @@ impl Container {
     /// Whether it needs the other one to run: by compose's `depends_on`, by its network, or by a link.
     #[must_use]
     pub fn needs(&self, other: &Self) -> bool {
-        let services = self.label("com.docker.compose.depends_on").unwrap_or_default();
-        let by_compose = self.compose().zip(other.compose()).is_some_and(|(own, other)| {
-            own.project == other.project
-                && services.split(',').any(|service| service.split(':').next() == Some(other.service))
-        });
         let links = self.raw()["HostConfig"]["Links"].as_array().into_iter().flatten();
         let mut linked = links.filter_map(|link| link.as_str()?.split(':').next());
-        by_compose
+        self.compose_condition(other).is_some()
             || self.lives_in_network_of().is_some_and(|name| other.is_called(name))
             || linked.any(|name| other.is_called(name.trim_start_matches('/')))
+    }
+
+    /// Whether it is to be started only when the other one is healthy.
+    #[must_use]
+    pub fn needs_healthy(&self, other: &Self) -> bool {
+        self.compose_condition(other) == Some("service_healthy")
+    }
+
+    /// Whether its own health check says that it is well; one without a check is as soon as it runs.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let health = self.raw()["State"]["Health"]["Status"].as_str();
+        self.state().is_up() && matches!(health, None | Some("healthy" | "none" | ""))
+    }
+
+    /// What `depends_on` wants of the other one, in compose's words.
+    fn compose_condition(&self, other: &Self) -> Option<&str> {
+        let (own, other) = (self.compose()?, other.compose()?);
+        let services = self.label("com.docker.compose.depends_on")?;
+        services.split(',').find_map(|service| {
+            let mut parts = service.split(':');
+            let is_it = own.project == other.project && parts.next() == Some(other.service);
+            is_it.then(|| parts.next().unwrap_or_default())
+        })
     }
 }
 
@@ -101,6 +120,7 @@ mod tests {
         let web = container("web", "db:service_started:false,cache:service_healthy:true", json!({}));
         let [db, cache] = ["db", "cache"].map(|name| container(name, "", json!({})));
         assert_eq!(ordered(vec![db.clone(), cache.clone(), web.clone()]), "web cache db");
+        assert_eq!([&db, &cache].map(|other| web.needs_healthy(other)), [false, true]);
         let proxy = container("a-proxy", "", json!({ "Links": ["/web:/a-proxy/web"] }));
         assert_eq!(ordered(vec![db.clone(), web.clone(), proxy]), "a-proxy web db");
         let tunnelled = container("x", "", json!({ "NetworkMode": format!("container:{}", db.id()) }));

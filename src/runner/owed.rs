@@ -7,7 +7,7 @@ use super::{Runner, debts, recover::add_lines};
 use crate::model::{Debt, DebtId, JobName, Level, RunId};
 
 /// How often it is tried.
-const EVERY: Duration = Duration::from_secs(20);
+const EVERY: Duration = Duration::from_secs(10);
 
 impl Runner {
     /// Pays what ended runs owe to containers, until it is asked to stop.

@@ -103,8 +103,8 @@ async fn write_docker(
 ) -> anyhow::Result<()> {
     let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
     let tree = sources_tree(cx, source, located.tree.clone())?;
-    let report = if source.consistency().is_quiet() && bucket.local_folder().is_none() {
-        // The containers wait for this disk, and not for the line.
+    let report = if source.consistency().is_quiet() && !is_beside(bucket, &cx.services.spool) {
+        // The containers wait for this disk, and not for another or a line.
         let reading = async {
             let spooled = writer.spool(name, tree).await?;
             docker::must_not_have_changed(spooled.report())?;
@@ -124,4 +124,11 @@ async fn write_docker(
     };
     cx.info(format!("{name}: {} entries", report.entries));
     Ok(())
+}
+
+/// Whether a bucket is a folder on the same file system, which takes what it gets as fast as the spool does.
+fn is_beside(bucket: &Arc<dyn Bucket>, spool: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| path.ancestors().find_map(|path| Some(path.metadata().ok()?.dev()));
+    bucket.local_folder().is_some_and(|folder| device(folder) == device(spool))
 }

@@ -22,6 +22,8 @@ use crate::{
     model::{ComposePlace, Debt, DebtId, HeldContainer},
 };
 
+/// One that others want to be healthy before they are started gets so long.
+const UNTIL_HEALTHY: Duration = Duration::from_secs(60);
 /// An engine that is away, because it is being restarted, is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -48,6 +50,8 @@ pub(super) struct Touched {
 /// A container that we hold.
 struct Held {
     container: HeldContainer,
+    /// As it was.
+    was: Container,
     debt: DebtId,
     owed: Debt,
     since: Instant,
@@ -80,7 +84,7 @@ pub(super) async fn with_quiet<T>(
     {
         result = Err(error);
     }
-    let undone = let_go(cx, way, held).await;
+    let undone = let_go(cx, engine, way, held).await;
     drop(claim);
     match (result, undone) {
         (result, Ok(())) => result,
@@ -136,7 +140,7 @@ async fn hold(cx: &Cx, engine: &Engine, container: &Container, way: Way, held: &
         Way::Stop => Debt::Start { container: known.clone(), grace: container.stop_grace().as_secs() },
     };
     let debt = cx.record.owe(owed.clone()).await?;
-    held.push(Held { container: known, debt, owed, since: Instant::now() });
+    held.push(Held { container: known, was: container.clone(), debt, owed, since: Instant::now() });
     let done = match way {
         Way::Pause => engine.pause(container.id()).await,
         Way::Stop => engine.stop(container.id(), None).await,
@@ -200,9 +204,15 @@ async fn still_quiet(engine: &Engine, touched: &Touched, held: &[Held]) -> anyho
 }
 
 /// Lets all of them run again, the last one first. What does not work stays owed.
-async fn let_go(cx: &Cx, way: Way, held: Vec<Held>) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
-    for Held { container, debt, owed, since } in held.into_iter().rev() {
+async fn let_go(cx: &Cx, engine: &Engine, way: Way, held: Vec<Held>) -> anyhow::Result<()> {
+    let (mut failed, mut started) = (Vec::new(), Vec::<Container>::new());
+    for Held { container, was, debt, owed, since } in held.into_iter().rev() {
+        if way == Way::Stop {
+            for other in started.iter().filter(|other| was.needs_healthy(other)) {
+                until_healthy(cx, engine, other).await;
+            }
+            started.push(was);
+        }
         match pay(&owed, &cx.services.docker, &cx.clock, PATIENCE).await {
             Ok(paid) => {
                 let (was, time) =
@@ -218,6 +228,22 @@ async fn let_go(cx: &Cx, way: Way, held: Vec<Held>) -> anyhow::Result<()> {
     }
     ensure!(failed.is_empty(), "{}; this is tried again", failed.join("; "));
     Ok(())
+}
+
+/// Waits until it is healthy, dead, or time is up: what waits for it is started in any case.
+async fn until_healthy(cx: &Cx, engine: &Engine, container: &Container) {
+    let begun = Instant::now();
+    while begun.elapsed() < UNTIL_HEALTHY {
+        match engine.container(container.id()).await {
+            Ok(now) if now.state().is_up() && !now.is_healthy() => tokio::time::sleep(Duration::from_millis(200)).await,
+            _ => return,
+        }
+    }
+    cx.warn(format!(
+        "{} is not healthy after {}; what needs it is started all the same",
+        container.name(),
+        Span(UNTIL_HEALTHY)
+    ));
 }
 
 fn rounded(time: Duration) -> Duration {

@@ -17,6 +17,9 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 /// A request that was on its way when we died is done soon after, or never.
 const ON_ITS_WAY: Duration = Duration::from_secs(3);
 
+/// One that has a long time to end is not waited for to the end of that: it is looked at again later.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+
 /// How a debt was paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Paid {
@@ -54,7 +57,7 @@ pub(crate) async fn pay(debt: &Debt, docker: &Docker, clock: &Clock, patience: D
         let tried = match docker.connect().await {
             Ok(engine) => match grace {
                 Some(grace) => start(&engine, clock, container, grace).await,
-                None => thaw(&engine, clock, container).await,
+                None => thaw(&engine, clock, container).await.map(Some),
             },
             Err(error) => Err(error),
         };
@@ -63,16 +66,23 @@ pub(crate) async fn pay(debt: &Debt, docker: &Docker, clock: &Clock, patience: D
             begun.elapsed() > if is_away { patience } else { patience.min(BUSY) }
         };
         match tried {
-            Ok(paid) => return Ok(paid),
+            Ok(Some(paid)) => return Ok(paid),
+            Ok(None) => return Err(anyhow::anyhow!("it still runs, and may be about to end")).with_context(what),
             Err(error) if is_over(&error) => return Err(error).with_context(what),
             Err(_) => tokio::time::sleep(BETWEEN_TRIES).await,
         }
     }
 }
 
-async fn start(engine: &Engine, clock: &Clock, held: &HeldContainer, grace: Duration) -> Result<Paid, EngineError> {
+/// None when it may still be on its way to its end.
+async fn start(
+    engine: &Engine,
+    clock: &Clock,
+    held: &HeldContainer,
+    grace: Duration,
+) -> Result<Option<Paid>, EngineError> {
     // It is stopped: not at once, if it has work to end, and whoever starts it before that has done nothing.
-    let until = until(clock, held, grace + ON_ITS_WAY);
+    let (begun, until) = (Instant::now(), until(clock, held, grace + ON_ITS_WAY));
     loop {
         let all = engine.containers().await?;
         let id = match find(held, &all) {
@@ -80,7 +90,10 @@ async fn start(engine: &Engine, clock: &Clock, held: &HeldContainer, grace: Dura
                 let now = engine.container(&listed.id).await?;
                 if now.state().is_up() {
                     if now.state() == State::Paused || now.started() != held.started || Instant::now() >= until {
-                        return Ok(Paid::AsPromised);
+                        return Ok(Some(Paid::AsPromised));
+                    }
+                    if begun.elapsed() > LONGEST_LOOK {
+                        return Ok(None);
                     }
                     tokio::time::sleep(BETWEEN_TRIES / 5).await;
                     continue;
@@ -89,25 +102,25 @@ async fn start(engine: &Engine, clock: &Clock, held: &HeldContainer, grace: Dura
             }
             Found::Replaced(listed) if listed.state.is_up() => {
                 let why = "it was created anew meanwhile, and the new one runs";
-                return Ok(Paid::Otherwise(why.into()));
+                return Ok(Some(Paid::Otherwise(why.into())));
             }
             Found::Replaced(listed) if engine.container(&listed.id).await?.has_run() => {
                 let why = "it was created anew meanwhile, and the new one has run and ended: it is left as it is";
-                return Ok(Paid::Otherwise(why.into()));
+                return Ok(Some(Paid::Otherwise(why.into())));
             }
             // Whoever created it anew did not come to starting it; the one before it ran.
             Found::Replaced(listed) => listed.id.clone(),
-            Found::Gone => return Ok(Paid::Otherwise("it was removed meanwhile".into())),
+            Found::Gone => return Ok(Some(Paid::Otherwise("it was removed meanwhile".into()))),
         };
         engine.start(&id).await?;
         let now = engine.container(&id).await?;
-        return Ok(match now.state() {
+        return Ok(Some(match now.state() {
             state if state.is_up() => Paid::AsPromised,
             _ => Paid::Otherwise(format!(
                 "it was started again and has ended at once, with code {}",
                 now.raw()["State"]["ExitCode"]
             )),
-        });
+        }));
     }
 }
 
@@ -185,7 +198,9 @@ pub(crate) async fn pay_for_another(
     let (Debt::Start { container, .. } | Debt::Thaw { container } | Debt::Tell { container, .. }) = debt else {
         bail!("this is not owed to a container")
     };
-    let _claim = Claim::take([container.id.clone()].into()).await;
+    // Another run that has it quiet lets it go by itself; so long it must not run.
+    let claiming = tokio::time::timeout(patience, Claim::take([container.id.clone()].into())).await;
+    let _claim = claiming.with_context(|| format!("another run has the container `{}`", container.name))?;
     match debt {
         Debt::Tell { command, .. } => {
             let telling = super::hooks::pay(docker, container, command).await;
