@@ -76,3 +76,18 @@ async fn what_cannot_be_read_shows_at_the_first_look() {
     assert!(format!("{error:#}").contains("missing"), "{error:#}");
     backup.abandon().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_times_tell_too_late_what_changed_all_is_read_again() {
+    let place = Place::new();
+    let repository = place.create(SMALL).await;
+    let Ok(source) = tempfile::tempdir_in("/dev/shm") else { return };
+    fs::write(source.path().join("file"), noise(1, 100_000)).unwrap();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let mut backup = Backup::begin(repository, place.setting(), &place.clock).await.unwrap();
+    let ahead = backup.look_ahead("files", Tree::at(source.path()), &place.clock).await.unwrap();
+    let report = backup.tree_after("files", Tree::at(source.path()), ahead).await.unwrap();
+    assert_eq!((report.bytes, report.anew), (100_000, 100_000));
+    assert!(backup.so_far().added < 110_000, "it was stored twice");
+    backup.finish(&place.clock).await.unwrap();
+}
