@@ -216,6 +216,10 @@ pub fn judge(container: &Container, since: Duration, long_enough: Duration) -> V
             state["Error"].as_str().filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
         return Verdict::Hopeless(format!("it ended with exit code {}{why}", state["ExitCode"]));
     }
+    if container.state() == State::Restarting || container.raw()["RestartCount"].as_u64().is_some_and(|times| times > 0)
+    {
+        return Verdict::Hopeless(format!("it ended with exit code {} and was started again", state["ExitCode"]));
+    }
     match state["Health"]["Status"].as_str() {
         Some("healthy") => Verdict::Well,
         Some("unhealthy") => Verdict::Hopeless(format!("its health check fails{}", last_words(state))),
@@ -289,6 +293,8 @@ mod tests {
         };
         let health = |status: &str| json!({ "Status": "running", "Health": { "Status": status, "Log": [{ "Output": "no\nanswer\n" }] } });
         assert_eq!(is(health("healthy"), 0), Verdict::Well);
+        let again = is(json!({ "Status": "restarting", "ExitCode": 1 }), 99);
+        assert_eq!(again, Verdict::Hopeless("it ended with exit code 1 and was started again".into()));
         assert_eq!(is(health("starting"), 99), Verdict::NotYet("its health check has not succeeded: answer".into()));
         assert_eq!(is(health("unhealthy"), 0), Verdict::Hopeless("its health check fails: answer".into()));
         assert_eq!(is(json!({ "Status": "running" }), 10), Verdict::Well);

@@ -133,6 +133,7 @@ fn a_container_goes_back_to_the_newest_snapshot_or_to_a_tag_and_its_data_stays()
     }
     assert_eq!(house.owed(), 0);
     assert_eq!(runs(house.home.path())[0]["job"], "rollback");
+    assert_eq!(house.rusuban(&["log", "rollback"]).0, 0);
 
     // One that does not run is put in its place, and does not run.
     house.begin_again(false);
@@ -217,6 +218,28 @@ fn a_power_cut_of_the_engine_in_the_middle_is_undone_once_it_is_back() {
     let _ = house.dockerd.try_cli(&["start", "bystander"]);
     house.assert_as_before(true);
     assert_eq!(house.owed(), 0);
+}
+
+#[test]
+fn one_that_is_being_stopped_when_the_runner_is_killed_runs_afterwards() {
+    let mut house = House::new();
+    house.dockerd.cli(&["rm", "-f", "blog"]);
+    // It hears of the end and goes on until it is killed.
+    let deaf = "trap '' TERM; while :; do sleep 1000 & wait $!; done";
+    house.dockerd.run("blog", &["--restart", "always", "--stop-timeout", "4", BASE, "sh", "-c", deaf]);
+    house.old = house.dockerd.inspect("blog")["Id"].as_str().unwrap().to_owned();
+    let arguments = ["rollback", "blog", "Tue", "--yes"];
+    let mut child = house.command(&house.dockerd.host(), &arguments).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("it is about to be stopped", || {
+        house.dockerd.inspect("blog")["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (exit, said) = house.rusuban(&["run", "noop"]);
+    assert_eq!((exit, house.owed()), (0, 0), "{said}");
+    std::thread::sleep(Duration::from_secs(5));
+    house.assert_as_before(true);
 }
 
 /// Has the runner killed at request number `step` of those that change something, and looks at the engine while it is down. None when

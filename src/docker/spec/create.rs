@@ -312,3 +312,70 @@ async fn connect(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(config: Value, host: Value, endpoints: &[(&str, Value)]) -> Spec {
+        let endpoints: Fields =
+            endpoints.iter().map(|(name, endpoint)| ((*name).to_owned(), endpoint.clone())).collect();
+        let image = json!({ "id": "sha256:ab", "name": "app:1", "defaults": {} });
+        let all = json!({
+            "name": "blog", "image": image, "config": config, "host": host, "endpoints": endpoints, "volumes": [], "networks": [],
+            "of_tomorrow": 1,
+        });
+        let spec: Spec = serde_json::from_value(all.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&spec).unwrap(), all, "what a newer version wrote is kept");
+        spec
+    }
+
+    fn plan(spec: &Spec, creation: &Creation, many: bool) -> Plan {
+        spec.plan("app:1", &Fields::new(), creation, many).unwrap()
+    }
+
+    #[test]
+    fn older_engines_create_in_one_network_and_newer_ones_in_all() {
+        let address = json!({ "IPAMConfig": { "IPv4Address": "10.0.0.2" } });
+        let networks = [("front", address.clone()), ("back", json!({ "Aliases": ["db"] }))];
+        let spec = spec(json!({ "MacAddress": "02:00:00:00:00:01" }), json!({ "NetworkMode": "front" }), &networks);
+        let older = plan(&spec, &Creation::default(), false);
+        assert_eq!(older.body["NetworkingConfig"]["EndpointsConfig"], json!({ "front": address }));
+        assert_eq!(older.body["MacAddress"], "02:00:00:00:00:01");
+        assert_eq!(older.connect.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["back"]);
+        let newer = plan(&spec, &Creation::default(), true);
+        assert!(newer.connect.is_empty() && !newer.body.contains_key("MacAddress"));
+        let all = &newer.body["NetworkingConfig"]["EndpointsConfig"];
+        assert_eq!(
+            (&all["front"]["MacAddress"], &all["back"]["Aliases"]),
+            (&json!("02:00:00:00:00:01"), &json!(["db"]))
+        );
+    }
+
+    #[test]
+    fn a_network_that_it_has_left_is_left_again() {
+        let spec = spec(json!({}), json!({ "NetworkMode": "default" }), &[("front", json!({}))]);
+        let plan = plan(&spec, &Creation::default(), false);
+        assert_eq!(plan.leave.as_deref(), Some("bridge"));
+        assert_eq!(plan.body["NetworkingConfig"]["EndpointsConfig"], json!({}));
+    }
+
+    #[test]
+    fn a_copy_reads_other_volumes_and_no_host_network_has_room_for_two() {
+        let mounts = json!({
+            "Binds": ["data:/data", "/srv:/srv:rw,rshared", "kept:/kept:ro"], "NetworkMode": "bridge",
+            "Mounts": [{ "Type": "volume", "Source": "data" }, { "Type": "tmpfs" }], "VolumesFrom": ["other"], "AutoRemove": true,
+        });
+        let volumes = BTreeMap::from([("data".to_owned(), "new".to_owned())]);
+        let copy = Creation { beside: true, read_only_mounts: true, volumes, ..Creation::default() };
+        let host = &plan(&spec(json!({}), mounts, &[]), &copy, false).body["HostConfig"];
+        assert_eq!(host["Binds"], json!(["new:/data:ro", "/srv:/srv:rshared,ro", "kept:/kept:ro"]));
+        assert_eq!(
+            host["Mounts"],
+            json!([{ "Type": "volume", "Source": "new", "ReadOnly": true }, { "Type": "tmpfs" }])
+        );
+        assert_eq!((&host["VolumesFrom"], &host["AutoRemove"]), (&json!(["other:ro"]), &json!(false)));
+        let host = spec(json!({}), json!({ "NetworkMode": "host" }), &[]);
+        assert!(host.plan("app:1", &Fields::new(), &copy, false).is_err());
+    }
+}

@@ -35,6 +35,17 @@ pub(super) fn portable(inspected: &Value, names: &BTreeMap<String, String>, lent
         Some((id, mode)) => format!("{}:{mode}", name_of(id)),
         None => name_of(from),
     });
+    if let Some(Value::Array(from)) = host.get_mut("VolumesFrom") {
+        // One that is gone lends nothing any more; what it lent is mounted, and named below.
+        let is_there = |name: &str| names.values().any(|known| known == name);
+        from.retain(|entry| entry.as_str().is_some_and(|entry| is_there(entry.split(':').next().unwrap_or(entry))));
+    }
+    for device in host.get_mut("Devices").and_then(Value::as_array_mut).into_iter().flatten() {
+        // Podman says nothing where everything is allowed.
+        if device["CgroupPermissions"] == "" {
+            device["CgroupPermissions"] = "rwm".into();
+        }
+    }
     if let Some(Value::Object(ports)) = host.get_mut("PortBindings") {
         ports.retain(|_, bindings| !config::is_empty(bindings));
     }
@@ -118,13 +129,13 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let said = json!({ "HostConfig": {
             "NetworkMode": format!("container:{id}"), "PidMode": format!("container:{id}"), "IpcMode": "private",
-            "VolumesFrom": [format!("{id}:ro"), "database"], "Links": ["/db:/web/sql", "a:b"],
+            "VolumesFrom": [format!("{id}:ro"), "database", "gone"], "Devices": [{ "CgroupPermissions": "" }], "Links": ["/db:/web/sql", "a:b"],
         }});
         assert_eq!(
             host(said),
             json!({
                 "NetworkMode": "container:database", "PidMode": "container:database", "IpcMode": "private",
-                "VolumesFrom": ["database:ro", "database"], "Links": ["db:sql", "a:b"],
+                "VolumesFrom": ["database:ro", "database"], "Devices": [{ "CgroupPermissions": "rwm" }], "Links": ["db:sql", "a:b"],
             })
         );
     }
