@@ -391,6 +391,13 @@ pub enum Debt {
     },
     /// A container that takes another's place: it is made to be there, or the other is brought back.
     Swap(Swap),
+    /// A container that was made and perhaps not started: removed, unless it has run.
+    Unstarted {
+        /// Its name.
+        container: String,
+        /// A label that it has and no other of that name, and its value.
+        label: (String, String),
+    },
 }
 
 /// A container that ran when we stopped, paused or told it, written so that it is found again when it was re-created meanwhile.

@@ -147,6 +147,19 @@ async fn confirm(engine: &Engine, swap: &Swap, new: &Container, old: Option<&Con
     Ok(Settled::AsMeant)
 }
 
+/// Removes a container that was created and has never run, if it has this label.
+///
+/// # Errors
+/// When the engine does not answer or refuses.
+pub async fn remove_unstarted(engine: &Engine, name: &str, label: (&str, &str)) -> Result<(), EngineError> {
+    match find(engine, name).await? {
+        Some(found) if found.label(label.0) == Some(label.1) && found.state() == State::Created => {
+            unless_gone(engine.remove_container(found.id()).await)
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn have_restart(engine: &Engine, container: &Container, policy: &Value) -> Result<(), EngineError> {
     if policy["Name"] == restart_of(container) || engine.is_podman() {
         return Ok(());

@@ -12,10 +12,10 @@ use super::{
 use crate::{
     config::{mistake::Problem, units::Span},
     docker::{Creation, Defaults, Engine, Spec},
-    model::Old,
+    model::{Debt, Old},
 };
 
-/// The label of a container that was made to have a look, with the name of the one that it is a copy of.
+/// The label of a container that was made to have a look: whose copy it is, and which run made it.
 const LOOK: &str = "rusuban.look";
 
 /// A container that goes back.
@@ -59,21 +59,19 @@ impl Rollback {
 
     async fn look(&self, cx: &Cx, engine: &Engine, spec: &Spec, beside: &Beside) -> anyhow::Result<Summary> {
         let Beside { name, network, writes } = beside;
+        let label = (LOOK.to_owned(), format!("{} in run {}", self.container, cx.run));
+        let debt = cx.record.owe(Debt::Unstarted { container: name.clone(), label: label.clone() }).await?;
         let creation = Creation {
             network: network.clone(),
             beside: true,
             read_only_mounts: !writes,
-            labels: vec![(LOOK.to_owned(), self.container.clone())],
+            labels: vec![label],
             ..Creation::default()
         };
+        // When it is not started, the debt is paid by whoever ends this run.
         let made = cx.step("create", spec.create(engine, name, &self.image, &creation)).await?;
-        if let Err(error) = engine.start(&made.id).await {
-            let error = anyhow::Error::from(error).context(format!("start {name}"));
-            return Err(match engine.remove_container(&made.id).await {
-                Ok(()) => error,
-                Err(left) => error.context(format!("{name} is left, not started ({left})")),
-            });
-        }
+        engine.start(&made.id).await.with_context(|| format!("start {name}"))?;
+        cx.record.paid(debt).await?;
         Ok(format!("{name} runs from {} beside {}; `docker rm -f {name}` ends the look", self.image, self.container))
     }
 }

@@ -80,6 +80,11 @@ pub(super) async fn pay(
             let settled = tokio::time::timeout(LONGEST_STOP, swap::settle(&engine, swap)).await;
             settled.context("it has taken longer than ten minutes").and_then(|done| done).with_context(what).map(drop)
         }
+        Debt::Unstarted { container, label: (label, value) } => {
+            let what = || format!("remove the container {container}, which was not started");
+            let engine = services.docker.connect().await.with_context(what)?;
+            swap::remove_unstarted(&engine, container, (label, value)).await.with_context(what)
+        }
         Debt::AfterHook { .. } => bail!("a hook is run, not paid"),
     };
     paid.map(|()| None)
@@ -119,6 +124,7 @@ pub(super) fn in_words(debt: &Debt) -> String {
         Debt::Process { name, .. } => format!("ending what was started in container {name}"),
         Debt::Swap(swap) if swap.well.is_some() => format!("leaving the new container {} in its place", swap.name),
         Debt::Swap(swap) => format!("bringing back the container {}", swap.name),
+        Debt::Unstarted { container, .. } => format!("removing the container {container} if it was not started"),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
         Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),
         Debt::Tell { container, command } => {

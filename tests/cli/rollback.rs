@@ -184,6 +184,27 @@ fn a_look_beside_leaves_the_container_alone() {
     assert!(house.dockerd.try_cli(&["exec", "look", "touch", "/data/mine"]).is_err());
     let (exit, said) = house.rusuban(&["rollback", "blog", "Tue", "--as", "look"]);
     assert!(exit == 1 && said.contains("already in use"), "{exit} {said}");
+    assert_eq!(house.all().len(), 3);
+
+    // Killed after each of its steps: it is there and runs, or it is not there.
+    for step in 1.. {
+        let _ = house.dockerd.try_cli(&["rm", "-f", "look"]);
+        let proxy = Frozen::start(&house.dockerd.socket(), step, Silent::After);
+        let mut child = house.command(&proxy.host(), &["rollback", "blog", "Tue", "--as", "look"]).spawn().unwrap();
+        wait_until("it is silent or done", || proxy.is_silent() || child.try_wait().unwrap().is_some());
+        let done = child.try_wait().unwrap().is_some();
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert_eq!((house.rusuban(&["run", "noop"]).0, house.owed()), (0, 0));
+        let mut all = vec!["blog running", "bystander running"];
+        if step > 1 {
+            all.push("look running");
+        }
+        assert_eq!(house.all(), all, "step {step}");
+        if done {
+            break;
+        }
+    }
 }
 
 #[test]
