@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schedule", &["model", "config"]),
     ("bucket", &["clock", "config", "text"]),
     ("database", &["text"]),
-    ("docker", &["config", "http", "model", "process"]),
+    ("docker", &["config", "http", "model", "process", "text"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
     ("repository", &["bucket", "clock", "config", "model", "text", "tree"]),

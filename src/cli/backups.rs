@@ -68,6 +68,12 @@ pub(super) struct Restore {
     /// Replace what is there; it is kept aside until the new is whole
     #[arg(long)]
     pub(super) replace: bool,
+    /// Of a container: make a copy of that name, for a look: without published ports, and it only reads what is mounted in it
+    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["to", "replace"])]
+    pub(super) beside: Option<String>,
+    /// The copy's network instead of the container's; `none` for none
+    #[arg(long, value_name = "NETWORK", requires = "beside")]
+    pub(super) network: Option<String>,
     /// Only files and folders that fit this pattern; from a repository
     #[arg(long, value_name = "PATTERN")]
     pub(super) only: Vec<String>,

@@ -15,6 +15,7 @@ use crate::{
 mod backups;
 mod bucket;
 mod check;
+mod containers;
 mod control;
 mod init;
 mod jobs;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Exit, Told,
     backups::{Restore, Which},
-    paint, progress, when,
+    containers, paint, progress, when,
 };
 use crate::{
     config::Config,
@@ -170,6 +170,14 @@ pub(super) async fn restore(
         let now = context.clock.now();
         let job = &arguments.which.job;
         writeln!(context.out, "backup {} of {job}, {}", id.short(), text::ago(snapshot.time.to_utc(), now))?;
+    }
+    if arguments.to.is_none() && wanted.iter().any(|source| source.kind == containers::KIND) {
+        let ([source], [node]) = (wanted.as_slice(), nodes.as_slice()) else {
+            let names = wanted.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+            bail!("say which container comes back, with `--source`: {names}; `--to DIR` brings the files of all");
+        };
+        let stored = containers::Stored { repository: &repository, index: &index, id: id.short(), source, node };
+        return containers::bring_back(context, config, stored, &arguments).await;
     }
     let watch = Watch::new(context, text::total(wanted.iter().map(|source| source.bytes)));
     let mut exit = Exit::Fine;

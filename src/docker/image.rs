@@ -1,9 +1,7 @@
 //! Images: what one is, and making one of a container.
-use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
 use super::client::{Engine, EngineError};
-use crate::http;
 
 /// All that the engine says of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,22 +102,6 @@ impl Engine {
         // Without a body the engine takes the container's whole configuration; with one it takes what it merges.
         let said = self.post("/commit", &query, None, None).await?;
         Ok(said["Id"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Takes in the images of a tar as `docker save` writes it.
-    ///
-    /// # Errors
-    /// When the engine refuses it, at its head or half way.
-    pub async fn load(&self, tar: impl Into<Body>) -> Result<(), EngineError> {
-        let body = (tar.into(), "application/x-tar");
-        let response = self.open(Method::POST, "/images/load", &[("quiet", "1")], Some(body)).await?;
-        // The head says 200 before the tar was looked at.
-        let said = response.text().await.map_err(|error| EngineError::Broken(http::why(error)))?;
-        let error = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["error"].as_str()?.to_owned());
-        match said.lines().find_map(error) {
-            Some(message) => Err(EngineError::Refused { status: 200, message }),
-            None => Ok(()),
-        }
     }
 
     /// Gives an image a name; an image that had it loses it.

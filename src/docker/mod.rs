@@ -14,6 +14,7 @@ mod excuse;
 mod exec;
 mod frames;
 mod image;
+mod load;
 mod once;
 pub mod own;
 mod relation;

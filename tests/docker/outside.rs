@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::same;
 use crate::{
     cli::{run, text},
     support::{
@@ -23,17 +24,23 @@ struct House {
 
 impl House {
     fn new(dockerd: &Dockerd, job: &str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let at = home.path();
-        sh(&format!("cd '{}' && mkdir jobs && echo correct > password && chmod 600 password", at.display()));
-        let settings =
-            format!("[docker]\nhost = {:?}\n[repository.safe]\npassword = {{ file = \"password\" }}\n", dockerd.host());
-        fs::write(at.join("rusuban.toml"), settings).unwrap();
+        let house = Self { home: tempfile::tempdir().unwrap() };
+        sh(&format!(
+            "cd '{}' && mkdir jobs && echo correct > password && chmod 600 password",
+            house.home.path().display()
+        ));
+        house.use_engine(dockerd);
         let job = format!("kind = \"container-snapshot\"\nrepository = \"safe\"\n{job}\n");
-        fs::write(at.join("jobs/night.toml"), job).unwrap();
-        let house = Self { home };
+        fs::write(house.path("jobs/night.toml"), job).unwrap();
         house.fine(&["repository", "init", "safe"]);
         house
+    }
+
+    /// From now on its engine is this one.
+    fn use_engine(&self, dockerd: &Dockerd) {
+        let settings =
+            format!("[docker]\nhost = {:?}\n[repository.safe]\npassword = {{ file = \"password\" }}\n", dockerd.host());
+        fs::write(self.path("rusuban.toml"), settings).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -107,8 +114,8 @@ fn a_night_costs_what_changed_and_another_engine_takes_it_back() {
     house.fine(&["restore", "night", "--source", "blog", "--to", back.to_str().unwrap()]);
     let found = Command::new("find").arg(&back).args(["-name", "image.json"]).output().unwrap();
     let folder = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim()).parent().unwrap().to_owned();
-    let container: Value = serde_json::from_slice(&fs::read(folder.join("container.json")).unwrap()).unwrap();
-    assert_eq!(container["Config"]["Hostname"], "web");
+    let container: Value = serde_json::from_slice(&fs::read(folder.join("specification.json")).unwrap()).unwrap();
+    assert_eq!(container["config"]["Hostname"], "web");
     let other = Dockerd::start();
     other.cli(&["load", "-i", loadable(&folder).to_str().unwrap()]);
     let [here, there] =
@@ -117,6 +124,68 @@ fn a_night_costs_what_changed_and_another_engine_takes_it_back() {
     let sum = "cat /srv/file | sha256sum; readlink /srv/link; echo $PASSWORD";
     let expected = docker.cli(&["exec", "blog", "sh", "-c", sum]);
     assert_eq!(other.cli(&["run", "--rm", "--network", "none", "back:1", "sh", "-c", sum]), expected);
+}
+
+#[test]
+fn a_container_comes_back_from_its_image_to_its_last_setting() {
+    let docker = dockerd();
+    docker.cli(&["network", "create", "--subnet", "172.30.0.0/24", "front"]);
+    docker.cli(&["network", "create", "back"]);
+    docker.cli(&["volume", "create", "--label", "of=blog", "data"]);
+    let options = "--network front --ip 172.30.0.7 --network-alias www --hostname web -e TOKEN=a -v data:/data -v /etc/hostname:/given:ro \
+        --health-interval 1s --memory 64m --restart unless-stopped --label traefik.enable=true --cap-add SYS_TIME --ulimit nofile=100";
+    let mut arguments: Vec<&str> = options.split_whitespace().collect();
+    arguments.extend(["--health-cmd", "test -e /srv/file", BASE]);
+    docker.run("blog", &arguments);
+    docker.cli(&["network", "connect", "--alias", "db", "back", "blog"]);
+    docker.cli(&["exec", "blog", "sh", "-c", "mkdir /srv; echo kept > /srv/file; echo of-volume > /data/file"]);
+    let house = House::new(docker, "containers = ['blog']\nimage = 'kept/{container}'");
+    house.fine(&["run", "night"]);
+    let before = docker.inspect("blog");
+
+    // It is there: nothing is done without being told to.
+    let output = run(house.home.path(), &["restore", "night"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("there is a container `blog` already: `--replace` puts"), "{}", text(&output));
+    docker.cli(&["exec", "blog", "sh", "-c", "echo changed > /srv/file"]);
+    house.fine(&["restore", "night", "--as", "look", "--network", "none"]);
+    assert_eq!(docker.cli(&["exec", "look", "cat", "/srv/file", "/data/file"]), "kept\nof-volume");
+    assert_eq!(docker.inspect("look")["Config"]["Labels"]["traefik.enable"], "");
+    docker.cli(&["rm", "-f", "look"]);
+    assert_eq!(docker.cli(&["exec", "blog", "cat", "/srv/file"]), "changed");
+    let said = house.fine(&["restore", "night", "--replace"]);
+    assert!(said.contains("succeeded: blog is back at kept/blog:"), "{said}");
+    assert_eq!(docker.cli(&["exec", "blog", "cat", "/srv/file", "/data/file"]), "kept\nof-volume");
+
+    // On a bare machine.
+    let other = Dockerd::start();
+    house.use_engine(&other);
+    let said = house.fine(&["restore", "night", "--source", "blog"]);
+    assert!(said.contains("not started, for these volumes are new and empty: data\n"), "{said}");
+    assert_eq!(other.inspect("blog")["State"]["Status"], "created");
+    assert_eq!(other.cli(&["volume", "inspect", "-f", "{{.Labels.of}}", "data"]), "blog");
+    other.cli(&["start", "blog"]);
+    assert_eq!(other.cli(&["exec", "blog", "cat", "/srv/file"]), "kept");
+    // Another engine, another image that says what it is: the rest is as it was.
+    let mut after = other.inspect("blog");
+    for place in [
+        "/Image",
+        "/Config/Image",
+        "/Mounts/0/Source",
+        "/NetworkSettings/Networks/front/NetworkID",
+        "/NetworkSettings/Networks/back/NetworkID",
+    ] {
+        *after.pointer_mut(place).unwrap() = before.pointer(place).unwrap().clone();
+    }
+    let labels = after["Config"]["Labels"].as_object_mut().unwrap();
+    labels.retain(|label, _| !label.starts_with("rusuban.snapshot."));
+    same::assert_same(&before, &after);
+    // A second time the image is there already.
+    other.cli(&["rm", "-f", "blog"]);
+    let said = house.fine(&["restore", "night", "--source", "blog", "--json"]);
+    let said: Value = serde_json::from_str(said.trim()).unwrap();
+    assert_eq!((&said["started"], &said["container"]), (&true.into(), &"blog".into()), "{said}");
+    assert_eq!(other.cli(&["images", "-q", "kept/blog"]).lines().count(), 1);
 }
 
 fn stored(house: &House) -> u64 {

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::room::Room;
 use crate::{
-    docker::{Content, Engine, Image, Part},
+    docker::{Content, Engine, Image, Part, Spec},
     kinds::{Cx, LOCK_PATIENCE, generations, listening::Listening},
     repository::{self, Piece, Setting},
     retention::Rule,
@@ -114,11 +114,15 @@ impl Off<'_> {
                 files.push((place, piece.clone()));
             }
         }
-        let container = self.engine.container(name).await?;
-        let container = serde_json::to_vec_pretty(container.raw())?;
-        files.push(("image.json".into(), writer.piece(io::Cursor::new(configuration.clone())).await?));
-        files.push(("container.json".into(), writer.piece(io::Cursor::new(container)).await?));
-        writer.several(name, "container", files);
+        let mut of_container = vec![("image.json", configuration.clone())];
+        match Spec::of(self.engine, name).await {
+            Ok(specification) => of_container.push(("specification.json", serde_json::to_vec_pretty(&specification)?)),
+            Err(error) => self.cx.warn(format!("{name}: its image is stored, but not how it is created: {error:#}")),
+        }
+        for (name, bytes) in of_container {
+            files.push((name.into(), writer.piece(io::Cursor::new(bytes)).await?));
+        }
+        writer.several(name, "container-image", files);
         Ok(())
     }
 }
