@@ -7,6 +7,7 @@ import hmac
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -232,6 +233,59 @@ def raw_read(host):
     client = http.client.HTTPConnection(host)
     s3_request(client, host, "GET", f"/{BUCKET}/raw", sink=True)
     return Took(time.monotonic() - begun, 0, 0, "")
+
+
+# --- A Docker engine of our own.
+
+
+class Engine:
+    """An engine in namespaces of its own, and the `docker` command for it."""
+
+    BASE = "base:1"
+
+    def __init__(self, folder):
+        self.folder, self.host = folder, f"unix://{folder}/sock"
+
+    def docker(self, *arguments, **more):
+        return run("docker", "-H", self.host, *arguments, **more)
+
+    def container(self, name, *arguments):
+        """One that does nothing until it is told to end."""
+        wait = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"
+        self.docker("run", "-d", "--name", name, *arguments, self.BASE, "sh", "-c", wait)
+
+
+@contextlib.contextmanager
+def docker_engine(folder):
+    """Yields it with a small image in it, or nothing where there is no engine, or no right to start one."""
+    if not shutil.which("dockerd") or not shutil.which("busybox") or os.geteuid() != 0:
+        yield None
+        return
+    folder.mkdir()
+    script = (
+        'mount --make-rprivate /; ip link set lo up; exec dockerd --data-root "$1/root" --exec-root "$1/exec"'
+        ' --pidfile "$1/pid" -H "unix://$1/sock" --iptables=false --ip-masq=false'
+    )
+    with open(folder / "log", "w") as log:
+        server = running(
+            "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script,
+            "dockerd", folder, stdout=log, stderr=log,
+        )
+        with server:
+            engine = Engine(folder)
+            while subprocess.run(["docker", "-H", engine.host, "version"], capture_output=True).returncode != 0:
+                time.sleep(0.1)
+            root = folder / "image"
+            (root / "bin").mkdir(parents=True)
+            (root / "tmp").mkdir()
+            shutil.copy(shutil.which("busybox"), root / "bin/busybox")
+            for name in subprocess.run([root / "bin/busybox", "--list"], capture_output=True, text=True).stdout.split():
+                if name != "busybox":
+                    (root / "bin" / name).symlink_to("busybox")
+            shell(f"tar -C {root} -c . | docker -H {engine.host} import - {Engine.BASE}")
+            yield engine
+        # Those in its namespace end with it, a moment later.
+        time.sleep(1)
 
 
 # --- What people read.

@@ -112,7 +112,7 @@ async fn an_unchanged_container_adds_nothing_and_a_frozen_one_is_told() {
     house.dockerd.cli(&["exec", "blog", "sh", "-c", "head -c 30000000 /dev/urandom > /file"]);
     let keys = "all = true\nimage = 'snapshots/{container}'";
     let ran = house.night("2026-11-24T03:00:00Z", keys).await;
-    assert_eq!(ran.summary.unwrap(), "1 container kept as Tue, 28.6 MiB above their images");
+    assert_eq!(ran.summary.unwrap(), "1 container kept as Tue, 28.6 MiB new");
     assert!(
         ran.log.contains("i blog: kept as snapshots/blog:Tue, 28.6 MiB above its image, and stood still for "),
         "{}",
@@ -123,7 +123,7 @@ async fn an_unchanged_container_adds_nothing_and_a_frozen_one_is_told() {
     assert!(ran.log.contains("[[source]] volume = \"data\"  [[source]] path = \"/etc\"\n"), "{}", ran.log);
 
     let ran = house.night("2026-11-25T03:00:00Z", &format!("{keys}\nnever_pause = ['bl*']")).await;
-    assert_eq!(ran.summary.unwrap(), "1 container kept as Wed, 0 B above their images");
+    assert_eq!(ran.summary.unwrap(), "1 container kept as Wed, 0 B new");
     let expected = "nothing new since Tue 2026-11-24 03:00:00 +00:00, while it ran on\n";
     assert!(ran.log.contains(expected), "{}", ran.log);
     let layers = |name: &str| house.dockerd.inspect(name)["RootFS"]["Layers"].clone();
@@ -164,10 +164,7 @@ async fn names_of_others_are_not_taken() {
     // One that can be kept is, whatever becomes of the others.
     let ran = house.night("2026-11-24T03:00:00Z", "containers = ['wiki-a', 'blog']").await;
     let said = ran.summary.unwrap_err();
-    assert!(
-        said.starts_with("blog: blog:Tue is") && said.ends_with("; 1 container kept as Tue, 0 B above their images"),
-        "{said}"
-    );
+    assert!(said.starts_with("blog: blog:Tue is") && said.ends_with("; 1 container kept as Tue, 0 B new"), "{said}");
     assert_eq!(house.names().await, ["base:Tue"]);
     // Another container's snapshot is not replaced either.
     docker.cli(&["rm", "-f", "wiki-a"]);
@@ -239,10 +236,10 @@ async fn each_state_of_a_container_is_left_as_it_was() {
     let before = states();
     let keys = "containers = ['*']\nimage = 'kept/{container}'\nat_once = 4";
     let ran = house.night("2026-11-24T03:00:00Z", keys).await;
-    assert_eq!(ran.summary.unwrap(), "4 containers kept as Tue, 0 B above their images");
+    assert_eq!(ran.summary.unwrap(), "4 containers kept as Tue, 0 B new");
     assert_eq!(states(), before);
     let ran = house.night("2026-11-24T03:00:00Z", "all = true\nimage = 'up/{container}'").await;
-    assert_eq!(ran.summary.unwrap(), "2 containers kept as Tue, 0 B above their images");
+    assert_eq!(ran.summary.unwrap(), "2 containers kept as Tue, 0 B new");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,4 +359,20 @@ async fn an_engine_that_dies_in_the_middle_leaves_no_snapshot_that_is_called_one
     assert_eq!(dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
     house.night("2026-11-24T03:00:00Z", "containers = ['blog']").await.summary.unwrap();
     assert_eq!(house.names().await, ["base:Tue"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_containers_are_kept_in_one_run() {
+    let mut house = House::new();
+    let docker = house.dockerd;
+    let create = |number: u32| docker.cli(&["create", "--name", &format!("site-{number}"), BASE, "true"]);
+    std::thread::scope(|scope| {
+        for lane in 0..4 {
+            scope.spawn(move || (lane * 25..lane * 25 + 25).for_each(|number| drop(create(number))));
+        }
+    });
+    let keys = "containers = ['site-*']\nimage = 'kept/{container}'\nexclude = ['site-9?']\nat_once = 4";
+    let ran = house.night("2026-11-24T03:00:00Z", keys).await;
+    assert_eq!(ran.summary.unwrap(), "90 containers kept as Tue, 0 B new");
+    assert_eq!(house.names().await.len(), 90);
 }

@@ -97,7 +97,7 @@ impl Kind for ContainerSnapshot {
             }
         }
         let mut done = format!(
-            "{} kept as {}, {} above their images",
+            "{} kept as {}, {} new",
             text::count(kept.len(), "container"),
             tags.join(" and "),
             text::size(bytes)
