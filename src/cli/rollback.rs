@@ -106,7 +106,9 @@ async fn find(
         });
     };
     let is_whole = tag.contains([':', '/', '@']);
-    if !is_whole && let Some(snapshot) = snapshots.iter().find(|one| one.is_of_container && one.tags().contains(&tag)) {
+    if !is_whole
+        && let Some(snapshot) = snapshots.iter().find(|one| one.is_of_container && one.tags(None).contains(&tag))
+    {
         let names = snapshot.image.names();
         let name = names.iter().find(|name| name.ends_with(&format!(":{tag}"))).copied().unwrap_or(snapshot.image.id());
         return Ok(Ok((name.to_owned(), snapshot.image.clone())));
@@ -177,7 +179,7 @@ fn list(
     let (zone, now) = (config.settings.time_zone, context.clock.now());
     let mut table = text::Table::new(["tag", "made", "", "size", ""]);
     for snapshot in snapshots {
-        let tags = snapshot.tags().join(", ");
+        let tags = snapshot.tags(repository_of(container.image())).join(", ");
         let what = match (runs(snapshot), snapshot.is_of_container) {
             (true, _) => "runs now",
             (false, true) => "",

@@ -30,8 +30,10 @@ pub struct Choice {
 pub struct Chosen {
     /// The containers, ordered by name.
     pub containers: Vec<Listed>,
-    /// What was asked for and is not there, in words.
+    /// What was asked for by name and is not there, in words.
     pub missing: Vec<String>,
+    /// Patterns and labels that fit none, in words: perhaps there is nothing to fit them now.
+    pub unmatched: Vec<String>,
 }
 
 impl Choice {
@@ -97,19 +99,19 @@ impl Choice {
                 || self.label.iter().any(|label| has_label(container, label))
         };
         let fits = |container: &&Listed| is_meant(container) && !is_in(&excluded, &container.name);
-        let missing_name = |(name, matcher): &(String, GlobMatcher)| {
-            let none = !all.iter().any(|container| matcher.is_match(&container.name));
-            let what = if is_pattern(name) { "container that fits" } else { "container" };
-            none.then(|| format!("no {what} `{name}`"))
-        };
+        let none_named = |(_, matcher): &&(String, GlobMatcher)| !all.iter().any(|one| matcher.is_match(&one.name));
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            named.iter().filter(none_named).partition(|(name, _)| is_pattern(name));
         let none_of = |fits: &dyn Fn(&Listed) -> bool| !all.iter().any(fits);
         let projects = self.compose.iter().filter(|project| none_of(&|one| one.labels.get(PROJECT) == Some(project)));
         let labels = self.label.iter().filter(|label| none_of(&|one| has_label(one, label)));
         Chosen {
             containers: all.iter().filter(fits).cloned().collect(),
-            missing: (named.iter().filter_map(missing_name))
+            missing: (names.into_iter().map(|(name, _)| format!("no container `{name}`")))
                 .chain(projects.map(|project| format!("no container of the compose project `{project}`")))
-                .chain(labels.map(|label| format!("no container with the label `{label}`")))
+                .collect(),
+            unmatched: (patterns.into_iter().map(|(pattern, _)| format!("no container fits `{pattern}`")))
+                .chain(labels.map(|label| format!("no container has the label `{label}`")))
                 .collect(),
         }
     }
@@ -155,7 +157,8 @@ mod tests {
         let choice: Choice = toml::from_str(choice).unwrap();
         assert_eq!(choice.check(), []);
         let chosen = choice.pick(&all);
-        (chosen.containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(" "), chosen.missing)
+        let names = chosen.containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(" ");
+        (names, [chosen.missing, chosen.unmatched].concat())
     }
 
     #[test]
@@ -183,9 +186,9 @@ mod tests {
             missing,
             [
                 "no container `shop`",
-                "no container that fits `shop-*`",
                 "no container of the compose project `x`",
-                "no container with the label `keep=maybe`"
+                "no container fits `shop-*`",
+                "no container has the label `keep=maybe`"
             ]
         );
     }

@@ -21,10 +21,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// Its tags.
+    /// Its tags; of an image that is no snapshot of the container, those under `repository`, and its other names as they are.
     #[must_use]
-    pub fn tags(&self) -> Vec<&str> {
-        self.image.names().into_iter().filter_map(|name| Some(name.rsplit_once(':')?.1)).collect()
+    pub fn tags(&self, repository: Option<&str>) -> Vec<&str> {
+        let tag = |name| match self.is_of_container || repository_of(name) == repository {
+            true => name.rsplit_once(':').map_or(name, |(_, tag)| tag),
+            false => name,
+        };
+        self.image.names().into_iter().map(tag).collect()
     }
 
     /// One of its names, or its digest.

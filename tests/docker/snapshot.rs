@@ -161,8 +161,13 @@ async fn names_of_others_are_not_taken() {
     // Capital letters are no difference in an image's name.
     let ran = house.night("2026-11-24T03:00:00Z", "containers = ['[sS]hop']\nimage = 'kept/{container}'").await;
     assert!(ran.summary.unwrap_err().starts_with("Shop: its snapshots and those of shop would"));
+    // A pattern may fit none now; but not all of them.
+    let said =
+        house.night("2026-11-24T03:00:00Z", "containers = ['gone-*']\nlabel = ['gone']").await.summary.unwrap_err();
+    assert_eq!(said, "there is no container to keep: no container fits `gone-*`; no container has the label `gone`");
     // One that can be kept is, whatever becomes of the others.
-    let ran = house.night("2026-11-24T03:00:00Z", "containers = ['wiki-a', 'blog']").await;
+    let ran = house.night("2026-11-24T03:00:00Z", "containers = ['wiki-a', 'blog', 'gone-*']").await;
+    assert!(ran.log.contains("w no container fits `gone-*`\n"), "{}", ran.log);
     let said = ran.summary.unwrap_err();
     assert!(said.starts_with("blog: blog:Tue is") && said.ends_with("; 1 container kept as Tue, 0 B new"), "{said}");
     assert_eq!(house.names().await, ["base:Tue"]);

@@ -91,3 +91,18 @@ async fn where_times_tell_too_late_what_changed_all_is_read_again() {
     assert!(backup.so_far().added < 110_000, "it was stored twice");
     backup.finish(&place.clock).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_without_a_file_is_told_as_that_however_it_is_read() {
+    let place = Place::new();
+    let repository = place.create(SMALL).await;
+    let empty = place.path("empty");
+    fs::create_dir_all(empty.join("below")).unwrap();
+    for _ in 0..20 {
+        let mut backup = Backup::begin(repository.clone(), place.setting(), &place.clock).await.unwrap();
+        let ahead = backup.look_ahead("files", Tree::at(&empty), &place.clock).await.unwrap();
+        let error = backup.tree_after("files", Tree::at(&empty), ahead).await.unwrap_err();
+        assert!(format!("{error:#}").contains("there is not a single file in it"), "{error:#}");
+        backup.abandon().await;
+    }
+}

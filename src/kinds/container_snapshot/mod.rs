@@ -65,6 +65,13 @@ impl Kind for ContainerSnapshot {
         let engine = cx.engine().await?;
         let chosen = self.choice().pick(&engine.containers().await?);
         let mut failures = chosen.missing;
+        if failures.is_empty() && chosen.containers.is_empty() {
+            bail!(
+                "there is no container to keep: {}",
+                if chosen.unmatched.is_empty() { "none runs".to_owned() } else { chosen.unmatched.join("; ") }
+            );
+        }
+        chosen.unmatched.iter().for_each(|unmatched| cx.warn(unmatched));
         let containers = without_our_own(cx, &engine, chosen.containers).await?;
         let (named, nameless) = self.name(&engine, &containers).await;
         failures.extend(nameless);

@@ -569,7 +569,7 @@ impl TreeWork {
             runtime: self.runtime.clone(),
             begun,
         });
-        let (walked, taken) = std::thread::scope(|scope| {
+        let (walked, failed_first, taken) = std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| pool.work());
             }
@@ -594,13 +594,15 @@ impl TreeWork {
                 taken: Taken::default(),
             };
             let walked = walk(tree, &mut gathering, notes, &self.stopped);
+            // Whoever is stopped says no more than that: the reason is with whoever failed first.
+            let failed_first = walked.is_err() && !self.stopped.is_cancelled();
             if walked.is_err() {
                 self.stopped.cancel();
             }
             // The channels end here, and the threads with them.
-            (walked, gathering.taken)
+            (walked, failed_first, gathering.taken)
         });
-        if let Some(error) = pool.failure() {
+        if let (false, Some(error)) = (failed_first, pool.failure()) {
             return Err(error);
         }
         walked?;
