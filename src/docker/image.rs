@@ -46,6 +46,13 @@ impl Image {
         names.filter(|name| !name.starts_with("<none>")).collect()
     }
 
+    /// The digests by which registries know it; none of an image that was made here.
+    #[must_use]
+    pub fn digests(&self) -> Vec<&str> {
+        let names = self.0["RepoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.filter_map(|name| Some(name.split_once('@')?.1)).collect()
+    }
+
     /// One of its labels.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
@@ -141,6 +148,13 @@ pub fn repository_of(name: &str) -> Option<&str> {
     (!repository.is_empty() && !is_id).then_some(repository)
 }
 
+/// The tag in an image's name; none of a mere id and of one that is fixed to a digest.
+#[must_use]
+pub fn tag_of(name: &str) -> Option<&str> {
+    let repository = repository_of(name).filter(|_| !name.contains('@'))?;
+    Some(name[repository.len()..].strip_prefix(':').unwrap_or("latest"))
+}
+
 fn is_hexadecimal(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -151,17 +165,18 @@ mod tests {
 
     #[test]
     fn the_repository_of_a_name_is_what_stands_before_its_tag() {
-        for (name, expected) in [
-            ("blog", Some("blog")),
-            ("blog:Mon", Some("blog")),
-            ("lscr.io/linuxserver/mariadb:11", Some("lscr.io/linuxserver/mariadb")),
-            ("localhost:5000/blog", Some("localhost:5000/blog")),
-            ("localhost:5000/blog:1@sha256:ab", Some("localhost:5000/blog")),
-            ("sha256:0123456789abcdef", None),
-            ("0123456789ab", None),
-            ("", None),
+        for (name, expected, tag) in [
+            ("blog", Some("blog"), Some("latest")),
+            ("blog:Mon", Some("blog"), Some("Mon")),
+            ("lscr.io/linuxserver/mariadb:11", Some("lscr.io/linuxserver/mariadb"), Some("11")),
+            ("localhost:5000/blog", Some("localhost:5000/blog"), Some("latest")),
+            ("localhost:5000/blog:1@sha256:ab", Some("localhost:5000/blog"), None),
+            ("sha256:0123456789abcdef", None, None),
+            ("0123456789ab", None, None),
+            ("", None, None),
         ] {
             assert_eq!(repository_of(name), expected, "{name}");
+            assert_eq!(tag_of(name), tag, "{name}");
         }
     }
 

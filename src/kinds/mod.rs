@@ -2,6 +2,7 @@
 pub mod backup;
 pub mod command;
 pub mod container_snapshot;
+pub mod container_update;
 pub mod disk_report;
 mod generations;
 pub mod http_call;
@@ -283,6 +284,7 @@ pub const KINDS: &[KindEntry] = &[
     backup::ENTRY,
     command::ENTRY,
     container_snapshot::ENTRY,
+    container_update::ENTRY,
     disk_report::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,

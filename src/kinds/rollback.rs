@@ -1,5 +1,5 @@
 //! A container goes back to a snapshot: asked for by a person, so it is no kind that a job file can name.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -108,6 +108,9 @@ impl Kind for Rollback {
             defaults: Defaults::Kept,
             wait: self.wait.map(|wait| wait.0),
             port: self.port,
+            check: None,
+            watch: Duration::ZERO,
+            labels: Vec::new(),
             old: self.old,
             start: self.start,
         };

@@ -1,21 +1,21 @@
 //! Putting a container in the place of another, with a way back at every moment. Shared by the kinds that do so.
+mod well;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
+pub(super) use self::well::NotWell;
+use self::well::until_well;
 use super::Cx;
 use crate::{
-    config::units::Span,
     docker::{
         Creation, Defaults, Engine, Spec, own,
-        swap::{self, Settled, Verdict},
+        swap::{self, Settled},
     },
     model::{Debt, DebtId, Old, Runs, Swap},
 };
-
-/// How often a new container is looked at.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// How long it is tried to end a swap, and the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +34,12 @@ pub(super) struct Replacement<'a> {
     pub(super) wait: Option<Duration>,
     /// A port on which it must answer, too.
     pub(super) port: Option<u16>,
+    /// A command in it that must succeed, too.
+    pub(super) check: Option<&'a [String]>,
+    /// How long it must stay well then.
+    pub(super) watch: Duration,
+    /// Labels that it gets beside its own.
+    pub(super) labels: Vec<(String, String)>,
     /// What becomes of the old one.
     pub(super) old: Old,
     /// It is started even if the old one does not run.
@@ -107,7 +113,12 @@ async fn settle(cx: &Cx, engine: &Engine, swap: &Swap) -> anyhow::Result<Settled
 async fn forward(engine: &Engine, replacement: &Replacement<'_>, journal: &mut Journal<'_>) -> anyhow::Result<()> {
     let (cx, name) = (journal.cx, replacement.spec.name.as_str());
     let no_restart = !engine.is_podman();
-    let creation = Creation { defaults: replacement.defaults, no_restart, ..Creation::default() };
+    let creation = Creation {
+        defaults: replacement.defaults,
+        no_restart,
+        labels: replacement.labels.clone(),
+        ..Creation::default()
+    };
     let beside = swap::beside(name);
     let new = cx.step("create", replacement.spec.create(engine, &beside, replacement.image, &creation)).await?;
     for warning in &new.warnings {
@@ -149,39 +160,6 @@ fn go_on(cx: &Cx) -> anyhow::Result<()> {
         bail!("it was asked to stop");
     }
     Ok(())
-}
-
-async fn until_well(cx: &Cx, engine: &Engine, id: &str, replacement: &Replacement<'_>) -> anyhow::Result<()> {
-    let began = Instant::now();
-    loop {
-        go_on(cx)?;
-        let container = engine.container(id).await?;
-        let wait = replacement.wait.unwrap_or_else(|| swap::patience(&container));
-        let mut verdict = swap::judge(&container, began.elapsed(), swap::LONG_ENOUGH.min(wait));
-        if let (Verdict::Well, Some(port)) = (&verdict, replacement.port)
-            && !answers(&swap::addresses(&container), port).await
-        {
-            verdict = Verdict::NotYet(format!("nobody answers at its port {port}"));
-        }
-        match verdict {
-            Verdict::Well => return Ok(()),
-            Verdict::Hopeless(why) => bail!("the new container is not well: {why}"),
-            Verdict::NotYet(why) if began.elapsed() >= wait => {
-                bail!("the new container is not well after {}: {why}", Span(wait))
-            }
-            Verdict::NotYet(_) => tokio::time::sleep(LOOK).await,
-        }
-    }
-}
-
-async fn answers(addresses: &[String], port: u16) -> bool {
-    for address in addresses {
-        let knock = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect((address.as_str(), port)));
-        if matches!(knock.await, Ok(Ok(_))) {
-            return true;
-        }
-    }
-    false
 }
 
 /// The container that Rusuban itself runs in cannot be stopped by it.

@@ -6,4 +6,5 @@ mod outside;
 mod same;
 mod snapshot;
 mod spec;
+mod update;
 mod volumes;

@@ -177,6 +177,29 @@ impl Dockerd {
         assert!(status.success(), "docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&stderr));
     }
 
+    /// A registry at `127.0.0.1:5000`, as the engine sees it, until it is dropped.
+    pub(crate) fn registry(&self) -> Kept {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let settings = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:5000\n",
+            folder.join("data").display()
+        );
+        std::fs::write(folder.join("registry.yml"), settings).unwrap();
+        let engine = self.process.lock().unwrap().as_ref().expect("the engine runs").id();
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{engine}/ns/net")).args(["docker-registry", "serve"]);
+        Kept::start(&folder, command.arg(folder.join("registry.yml")))
+    }
+
+    /// Publishes an image at the registry, once that answers.
+    pub(crate) fn push(&self, name: &str) {
+        let begun = Instant::now();
+        while let Err(error) = self.try_cli(&["push", name]) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Makes [`BASE`]: busybox under all its names, and a command that ends when it is asked to.
     pub(crate) fn import_base(&self) {
         let script = r#"

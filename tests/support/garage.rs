@@ -132,6 +132,11 @@ impl Drop for Kept {
 }
 
 impl Kept {
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn start(folder: &Path, command: &mut Command) -> Self {
         Self::with_log(folder, command, r#"kill -9 "$1"; rm -rf "$2""#)
     }

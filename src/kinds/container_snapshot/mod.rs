@@ -2,10 +2,10 @@
 mod flatten;
 mod keys;
 mod names;
-mod room;
-mod shelf;
+pub(super) mod room;
+pub(super) mod shelf;
 mod store;
-mod take;
+pub(super) mod take;
 
 use std::num::NonZeroU32;
 

@@ -10,7 +10,7 @@ use crate::{docker::Engine, text};
 
 /// The engine's disk.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(in crate::kinds) struct Room {
     folder: Option<PathBuf>,
     /// What is being written by others now.
     taken: Mutex<u64>,
@@ -18,14 +18,14 @@ pub(super) struct Room {
 
 /// Room that nobody else counts on.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
+pub(in crate::kinds) struct Held<'a> {
     room: &'a Room,
     bytes: u64,
 }
 
 impl Room {
     /// The disk where the engine keeps its images, if it can be looked at from here.
-    pub(super) async fn of(engine: &Engine) -> anyhow::Result<Self> {
+    pub(in crate::kinds) async fn of(engine: &Engine) -> anyhow::Result<Self> {
         let info = engine.info().await?;
         let folder = info["DockerRootDir"].as_str().map(PathBuf::from);
         // On another host, or behind a container's own view of the disk, the path leads nowhere.
@@ -33,12 +33,12 @@ impl Room {
         Ok(Self { folder, taken: Mutex::new(0) })
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    pub(in crate::kinds) fn is_known(&self) -> bool {
         self.folder.is_some()
     }
 
     /// Takes room for a copy of `bytes`; so many times that, with what others have taken, must be free.
-    pub(super) fn take(&self, bytes: u64, times: u64) -> anyhow::Result<Held<'_>> {
+    pub(in crate::kinds) fn take(&self, bytes: u64, times: u64) -> anyhow::Result<Held<'_>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = &self.folder {
             let (free, wanted) = (free(folder)?, bytes.saturating_add(*taken).saturating_mul(times));

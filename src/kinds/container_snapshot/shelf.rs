@@ -12,7 +12,12 @@ use crate::{
 };
 
 /// Removes old snapshots of this job. `local`: so many of each container stay. What was made since the run `began` is left alone.
-pub(super) async fn thin(cx: &Cx, engine: &Engine, local: Option<u32>, began: DateTime<Utc>) -> anyhow::Result<()> {
+pub(in crate::kinds) async fn thin(
+    cx: &Cx,
+    engine: &Engine,
+    local: Option<u32>,
+    began: DateTime<Utc>,
+) -> anyhow::Result<()> {
     let all = engine.snapshots(label::JOB, cx.job.as_str()).await?;
     let (named, nameless): (Vec<Snapshot>, Vec<Snapshot>) = all.into_iter().partition(|one| !one.names.is_empty());
     let (mut removed, mut kept) = (0, 0);

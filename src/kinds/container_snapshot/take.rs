@@ -29,27 +29,27 @@ const LEAST_WAIT: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 5 << 20;
 
 /// A snapshot about to be taken.
-pub(super) struct Taking<'a> {
-    pub(super) cx: &'a Cx,
-    pub(super) engine: &'a Engine,
-    pub(super) room: &'a Room,
-    pub(super) container: Listed,
-    pub(super) repository: String,
-    pub(super) tags: &'a [String],
-    pub(super) pause: bool,
+pub(in crate::kinds) struct Taking<'a> {
+    pub(in crate::kinds) cx: &'a Cx,
+    pub(in crate::kinds) engine: &'a Engine,
+    pub(in crate::kinds) room: &'a Room,
+    pub(in crate::kinds) container: Listed,
+    pub(in crate::kinds) repository: String,
+    pub(in crate::kinds) tags: &'a [String],
+    pub(in crate::kinds) pause: bool,
 }
 
 /// A snapshot that was taken.
-pub(super) struct Taken {
-    pub(super) container: String,
-    pub(super) image: Image,
+pub(in crate::kinds) struct Taken {
+    pub(in crate::kinds) container: String,
+    pub(in crate::kinds) image: Image,
     /// Bytes above the container's own image that no snapshot had before.
-    pub(super) added: u64,
+    pub(in crate::kinds) added: u64,
 }
 
 impl Taking<'_> {
     /// Takes it.
-    pub(super) async fn take(&self) -> anyhow::Result<Taken> {
+    pub(in crate::kinds) async fn take(&self) -> anyhow::Result<Taken> {
         let name = &self.container.name;
         match self.attempt(&self.container.id).await {
             // It has been re-created since we looked: what has its name now is what is meant.

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 static CLAIMED: LazyLock<watch::Sender<BTreeSet<String>>> = LazyLock::new(|| watch::channel(BTreeSet::new()).0);
 
 /// Containers that are ours until this is dropped.
-pub(super) struct Claim(BTreeSet<String>);
+pub(in crate::kinds) struct Claim(BTreeSet<String>);
 
 impl Claim {
     /// Waits until nobody has any of them, and takes all of them at once.
-    pub(super) async fn take(ids: BTreeSet<String>) -> Self {
+    pub(in crate::kinds) async fn take(ids: BTreeSet<String>) -> Self {
         let mut changes = CLAIMED.subscribe();
         loop {
             let is_ours = CLAIMED.send_if_modified(|claimed| {

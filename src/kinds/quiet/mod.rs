@@ -11,10 +11,11 @@ use std::{collections::BTreeSet, future::Future, path::PathBuf, time::Duration};
 use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
+use self::choose::Users;
+pub(super) use self::claim::Claim;
 pub(super) use self::hooks::{Hooks, with_hooks};
 use self::pay::pay;
 pub(crate) use self::pay::{Paid, pay_for_another};
-use self::{choose::Users, claim::Claim};
 use super::Cx;
 use crate::{
     config::units::Span,
