@@ -3,21 +3,26 @@
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::{Context, Exit, paint};
+use super::{Context, Exit, engine, paint};
 use crate::{config::Config, job::Job, model::JobName, text};
 
 /// Slots shown of each job.
 const SLOTS: usize = 5;
 
-/// Checks all files; with `connect`, knocks at each bucket and reads each secret.
+/// Checks all files; with `connect`, knocks at each bucket and at the engine, and reads each secret.
 pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::Result<Exit> {
     let Some(config) = context.load()? else { return Ok(Exit::Configuration) };
     let mut exit = Exit::Fine;
     let mut knocked = Vec::new();
     let mut locked = Vec::new();
+    let mut docker = None;
     if connect {
         locked = unreadable_secrets(&config).await;
         if !locked.is_empty() {
+            exit = Exit::Failed;
+        }
+        docker = engine::knock(&config).await;
+        if docker.as_ref().is_some_and(Result::is_err) {
             exit = Exit::Failed;
         }
         for (name, result) in knock(context, &config).await {
@@ -58,6 +63,7 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
             serde_json::to_string_pretty(&json!({
                 "jobs": jobs,
                 "buckets": buckets,
+                "docker": docker.map(|found| found.map_or_else(|error| json!({ "error": error }), |said| json!({ "fine": said }))),
                 "unreadable_secrets": locked.iter().map(|(job, error)| json!({ "job": job, "error": error })).collect::<Vec<_>>(),
             }))?
         )?;
@@ -71,6 +77,11 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
             Ok(place) => writeln!(context.out, "bucket {name}: {} ({place})", paint::good("answers"))?,
             Err(error) => writeln!(context.out, "bucket {name}: {} {error}", paint::bad("cannot be used:"))?,
         }
+    }
+    match docker {
+        Some(Ok(said)) => writeln!(context.out, "engine: {} ({said})", paint::good("answers"))?,
+        Some(Err(error)) => writeln!(context.out, "engine: {} {error}", paint::bad("cannot be used:"))?,
+        None => {}
     }
     for (job, error) in locked {
         writeln!(context.out, "job {job}: {} {error}", paint::bad("cannot be run:"))?;

@@ -17,6 +17,8 @@ mod bucket;
 mod check;
 mod containers;
 mod control;
+mod docker_acl;
+mod engine;
 mod init;
 mod jobs;
 mod kit;
@@ -209,6 +211,8 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// Print what jobs need of the Docker engine, for a proxy that lets through no more
+    DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
     RecoveryKit(kit::Arguments),
     /// List what jobs can do, or show one kind's example
@@ -236,7 +240,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct CheckArguments {
-    /// Also knock at each bucket and read each secret
+    /// Also knock at each bucket and at the Docker engine, and read each secret
     #[arg(long)]
     connect: bool,
 }
@@ -306,6 +310,7 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await
             }

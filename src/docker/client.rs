@@ -124,6 +124,13 @@ impl Engine {
         &self.0.address
     }
 
+    /// The version of the API in which it is spoken to, in words.
+    #[must_use]
+    pub fn api(&self) -> String {
+        let Version(major, minor) = self.0.version;
+        format!("{major}.{minor}")
+    }
+
     /// The version of the API in which it is spoken to.
     pub(super) fn version(&self) -> Version {
         self.0.version

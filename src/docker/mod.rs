@@ -2,6 +2,7 @@
 //!
 //! Answers are read leniently, as JSON of which we take what we know: engines from 20.10 on and Podman differ in what they say, and
 //! what is copied from one container to the next must not lose fields that we have never heard of.
+pub mod access;
 mod archive;
 mod attached;
 mod choose;
@@ -26,6 +27,7 @@ pub mod swap;
 mod targets;
 mod volume;
 
+pub use access::Access;
 pub use archive::{Content, Part, Saved};
 pub use attached::Input;
 pub use choose::{Choice, Chosen, is_name};

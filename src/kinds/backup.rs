@@ -22,6 +22,7 @@ use super::{Cx, Kind, KindEntry, Progress, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
     database::sqlite,
+    docker::Access,
     model::Debt,
     policy::MissedPolicy,
     text,
@@ -67,6 +68,10 @@ impl Kind for Backup {
 
     fn keeps_databases(&self) -> bool {
         self.source.iter().any(|source| source.sqlite.is_some())
+    }
+
+    fn engine(&self) -> Vec<Access> {
+        self.source.iter().flat_map(docker::needs).collect()
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

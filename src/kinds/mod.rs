@@ -24,7 +24,7 @@ use crate::{
     config::mistake::{Problem, suggest},
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
-    docker::{Docker, Engine},
+    docker::{Access, Docker, Engine},
     model::{Debt, DebtId, JobName, Level, RunId},
     policy::MissedPolicy,
     repository::settings::Shelf,
@@ -59,6 +59,11 @@ pub trait Kind: Send + Sync + Debug {
     /// Whether it keeps databases: their repository is made for small changes here and there.
     fn keeps_databases(&self) -> bool {
         false
+    }
+
+    /// What it asks of the Docker engine: all of it, so that a proxy may refuse everything else.
+    fn engine(&self) -> Vec<Access> {
+        Vec::new()
     }
 
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.

@@ -1,4 +1,5 @@
 //! What is done with a Docker engine, on a real one.
+mod acl;
 mod command;
 mod engine;
 mod exec;

@@ -1,4 +1,5 @@
 //! What several tests stand on: real servers on loopback, and a record that is looked at afterwards.
+pub(crate) mod allow;
 pub(crate) mod ceph;
 pub(crate) mod cut;
 pub(crate) mod disk;

@@ -14,7 +14,7 @@ use super::{
     keys::{From, Source},
 };
 use crate::{
-    docker::{Address, Container, Engine, Mount, own},
+    docker::{Access, Address, Container, Engine, Mount, access, own},
     kinds::{
         Cx,
         quiet::{self, Hooks, Touched, Way},
@@ -40,6 +40,21 @@ struct Sight {
     engine: Engine,
     /// The container that we run in.
     own: Option<Container>,
+}
+
+/// What a source needs of the engine.
+pub(super) fn needs(source: &Source) -> Vec<Access> {
+    if !matches!(source.from(), Some(From::Volume(_) | From::Container(_))) {
+        return Vec::new();
+    }
+    let mut needs = vec![access::VERSION, access::CONTAINERS, access::CONTAINER, access::VOLUME];
+    match source.consistency() {
+        Consistency::None => {}
+        Consistency::Pause => needs.extend([access::PAUSE, access::UNPAUSE]),
+        Consistency::Stop => needs.extend([access::STOP, access::START]),
+        Consistency::Told(_) => needs.extend([access::EXEC, access::EXEC_START, access::EXEC_LOOK]),
+    }
+    needs
 }
 
 /// Finds a source. `servers`: where the backup goes.

@@ -10,13 +10,18 @@ use super::{
     guest::{self, Guest, Said},
 };
 use crate::{
-    docker::{Exec, ExecError, Process},
+    docker::{Access, Exec, ExecError, Process, access},
     kinds::Cx,
     model::Debt,
 };
 
 /// How long the output is still read after the command itself has ended, while something that it left behind keeps it open.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What [`run`] asks of the engine.
+pub(super) fn engine() -> Vec<Access> {
+    vec![access::VERSION, access::CONTAINER, access::EXEC, access::EXEC_START, access::EXEC_LOOK]
+}
 
 pub(super) async fn run(command: &Command, container: &str, cx: &Cx, heard: &mut Heard) -> anyhow::Result<End> {
     let engine = cx.engine().await?;

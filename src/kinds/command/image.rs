@@ -10,10 +10,24 @@ use super::{
     guest::{self, Guest, Said},
 };
 use crate::{
-    docker::{self, Engine, ExecError, Once, VolumeMount, Working},
+    docker::{self, Access, Engine, ExecError, Once, VolumeMount, Working, access},
     kinds::Cx,
     model::Debt,
 };
+
+/// What [`run`] asks of the engine.
+pub(super) fn engine() -> Vec<Access> {
+    vec![
+        access::VERSION,
+        access::CREATE,
+        access::ATTACH,
+        access::START,
+        access::WAIT,
+        access::CONTAINER,
+        access::STOP,
+        access::REMOVE,
+    ]
+}
 
 pub(super) async fn run(command: &Command, image: &str, cx: &Cx, heard: &mut Heard) -> anyhow::Result<End> {
     let engine = cx.engine().await?;

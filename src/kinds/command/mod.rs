@@ -20,6 +20,7 @@ use crate::{
         secret::{SecretSource, TextOrSecret},
         units::{Size, Span},
     },
+    docker::Access,
     model::Level,
     policy::MissedPolicy,
 };
@@ -131,6 +132,14 @@ impl Kind for Command {
 
     fn secrets(&self) -> Vec<SecretSource> {
         self.env.values().filter_map(TextOrSecret::secret).cloned().collect()
+    }
+
+    fn engine(&self) -> Vec<Access> {
+        match (&self.container, &self.image) {
+            (Some(_), _) => container::engine(),
+            (None, Some(_)) => image::engine(),
+            (None, None) => Vec::new(),
+        }
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

@@ -24,7 +24,7 @@ use self::{
 use super::{Cx, Kind, KindEntry, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Address, Container, Engine, Image, Listed, repository_of},
+    docker::{Access, Address, Container, Engine, Image, Listed, access, repository_of},
     policy::MissedPolicy,
     text,
 };
@@ -58,6 +58,29 @@ impl Kind for ContainerSnapshot {
     fn keeps_databases(&self) -> bool {
         // A container's layer is a file of which little changes from night to night.
         true
+    }
+
+    fn engine(&self) -> Vec<Access> {
+        const DEEP: &str = "make an image of one layer when a snapshot has too many";
+        let mut needs = vec![
+            access::VERSION,
+            access::INFO,
+            access::CONTAINERS,
+            access::CONTAINER,
+            access::IMAGES,
+            access::IMAGE,
+            access::COMMIT,
+            access::EVENTS,
+            access::TAG,
+            access::REMOVE_IMAGE,
+        ];
+        needs.extend(self.repository.as_ref().map(|_| access::SAVE));
+        needs.extend(
+            self.pause.then(|| access::UNPAUSE.rarely("thaw a container whose snapshot the engine does not finish")),
+        );
+        let flattening = [access::CREATE, access::ATTACH, access::EXPORT, access::REMOVE, access::LOAD];
+        needs.extend(flattening.map(|one| one.rarely(DEEP)));
+        needs
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

@@ -1,0 +1,155 @@
+//! `rusuban docker-acl`: what the jobs need of a Docker engine, for a proxy that lets through no more.
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{Context, Exit, paint};
+use crate::{
+    docker::access::{self, Access},
+    job::Job,
+    text,
+};
+
+/// What to print, and of which jobs.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The jobs [default: all that use Docker]
+    jobs: Vec<String>,
+    /// For people, or for which proxy
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for each job
+    Text,
+    /// Environment variables for Tecnativa's docker-socket-proxy
+    Tecnativa,
+    /// Options for wollomatic's socket-proxy
+    Wollomatic,
+    /// For programs
+    Json,
+}
+
+/// Prints it. Nobody is asked anything.
+pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
+    let mut jobs: Vec<Arc<Job>> = Vec::new();
+    for name in &arguments.jobs {
+        match config.jobs.values().find(|job| job.name.as_str() == name) {
+            Some(job) => jobs.push(Arc::clone(job)),
+            None => return context.missing(&format!("there is no job `{name}`; `rusuban jobs` lists them")),
+        }
+    }
+    if jobs.is_empty() {
+        jobs = config.jobs.values().filter(|job| !job.kind.engine().is_empty()).cloned().collect();
+    }
+    let all = access::union(jobs.iter().flat_map(|job| job.kind.engine()));
+    let printed = match arguments.format {
+        _ if context.json => in_json(&jobs)?,
+        Format::Json => in_json(&jobs)?,
+        Format::Text => in_words(&jobs),
+        Format::Tecnativa => tecnativa(&all),
+        Format::Wollomatic => wollomatic(&all),
+    };
+    write!(context.out, "{printed}")?;
+    Ok(Exit::Fine)
+}
+
+fn in_json(jobs: &[Arc<Job>]) -> anyhow::Result<String> {
+    let jobs: Vec<_> = (jobs.iter())
+        .map(|job| {
+            let needs = access::union(job.kind.engine());
+            let root = needs.iter().any(Access::amounts_to_root);
+            json!({ "job": job.name, "kind": job.kind_name, "amounts_to_root": root, "needs": needs })
+        })
+        .collect();
+    Ok(format!("{}\n", serde_json::to_string_pretty(&jobs)?))
+}
+
+fn in_words(jobs: &[Arc<Job>]) -> String {
+    if jobs.is_empty() {
+        return "no job uses Docker\n".to_owned();
+    }
+    let mut said = String::new();
+    for job in jobs {
+        let needs = access::union(job.kind.engine());
+        if needs.is_empty() {
+            said.push_str(&format!("{} ({}): does not use Docker\n\n", job.name, job.kind_name));
+            continue;
+        }
+        let mut table = text::Table::new(["  method", "path", "to"]);
+        for one in &needs {
+            let why = if one.rare { format!("rarely: {}", one.why) } else { one.why.to_owned() };
+            table.row([format!("  {}", one.method), one.path.to_owned(), why]);
+        }
+        said.push_str(&format!("{} ({})\n{table}", job.name, job.kind_name));
+        let root: Vec<String> = (needs.iter().filter(|one| one.amounts_to_root()))
+            .map(|one| format!("{} {}{}", one.method, one.path, if one.rare { " (rarely)" } else { "" }))
+            .collect();
+        if !root.is_empty() {
+            let warning = paint::warning("this amounts to root on the engine's host:");
+            said.push_str(&format!("  {warning} {}\n", root.join(", ")));
+        }
+        said.push('\n');
+    }
+    said.push_str("Paths come after the version of the API, `/v1.47` for instance. `--format wollomatic` prints options for a proxy that\nallows no more than this.\n");
+    said
+}
+
+/// It knows groups of paths and whether anything but reading is allowed at all.
+fn tecnativa(all: &[Access]) -> String {
+    let mut groups: Vec<String> = (all.iter())
+        .filter_map(|one| Some(one.path.split('/').nth(1)?.to_uppercase()))
+        .chain(all.iter().any(|one| one.method != "GET").then(|| "POST".to_owned()))
+        .collect();
+    groups.sort();
+    groups.dedup();
+    let mut said: String = groups.iter().map(|group| format!("{group}=1\n")).collect();
+    // These are on unless they are turned off.
+    for group in ["EVENTS", "PING", "VERSION"].iter().filter(|group| !groups.iter().any(|one| one == *group)) {
+        said.push_str(&format!("{group}=0\n"));
+    }
+    let both = |group: &str| groups.iter().any(|one| one == group) && groups.iter().any(|one| one == "POST");
+    if both("CONTAINERS") {
+        said.push_str("# With CONTAINERS and POST any container may be made, which amounts to root on the engine's host: this proxy has no\n# finer groups. `--format wollomatic` prints the same for one that has.\n");
+    }
+    said
+}
+
+/// It knows methods, and a regular expression for the path of each.
+fn wollomatic(all: &[Access]) -> String {
+    let mut said = String::new();
+    for method in ["GET", "POST", "DELETE"] {
+        let patterns: Vec<String> = all.iter().filter(|one| one.method == method).map(Access::pattern).collect();
+        if !patterns.is_empty() {
+            said.push_str(&format!("'-allow{method}=(/v1\\.[0-9]+)?({})'\n", patterns.join("|")));
+        }
+    }
+    if all.iter().any(Access::amounts_to_root) {
+        said.push_str("# Containers may be made, or commands run in them, which amounts to root on the engine's host;\n# `-allowbindmountfrom` keeps new ones away from most of its folders.\n");
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_are_told_in_their_own_words() {
+        let all = access::union([access::VERSION, access::CONTAINER, access::PAUSE, access::IMAGE]);
+        let groups = tecnativa(&all);
+        assert!(groups.starts_with("CONTAINERS=1\nIMAGES=1\nPOST=1\nVERSION=1\nEVENTS=0\nPING=0\n# With"), "{groups}");
+        assert_eq!(
+            wollomatic(&all),
+            "'-allowGET=(/v1\\.[0-9]+)?(/containers/[^/]+/json|/images/.+/json|/version)'\n\
+             '-allowPOST=(/v1\\.[0-9]+)?(/containers/[^/]+/pause)'\n"
+        );
+        let reading = access::union([access::VERSION, access::INFO]);
+        assert_eq!(tecnativa(&reading), "INFO=1\nVERSION=1\nEVENTS=0\nPING=0\n");
+        assert!(wollomatic(&[access::EXEC]).contains("amounts to root"));
+    }
+}

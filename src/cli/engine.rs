@@ -1,0 +1,69 @@
+//! What `rusuban check --connect` learns of the Docker engine.
+use std::path::Path;
+
+use crate::{
+    config::Config,
+    docker::{Engine, EngineError},
+};
+
+/// Knocks at the engine when a job needs it: what it is, in words, or what is wrong and what to do.
+pub(super) async fn knock(config: &Config) -> Option<Result<String, String>> {
+    let is_needed = config.jobs.values().any(|job| job.enabled && !job.kind.engine().is_empty());
+    if !is_needed {
+        return None;
+    }
+    Some(match config.settings.docker.connect().await {
+        Ok(engine) => Ok(describe(&engine).await),
+        Err(error) => Err(explain(&error)),
+    })
+}
+
+async fn describe(engine: &Engine) -> String {
+    let name = if engine.is_podman() { "Podman" } else { "Docker" };
+    let at = format!("{}, API {}", engine.address(), engine.api());
+    let info = match engine.info().await {
+        Ok(info) => info,
+        // Jobs that do not need it work all the same.
+        Err(error) => return format!("{name} at {at}; it says no more of itself: {error}"),
+    };
+    let text = |key: &str| info[key].as_str().unwrap_or("unknown").to_owned();
+    let options = info["SecurityOptions"].as_array().into_iter().flatten();
+    let is_rootless = options.into_iter().any(|one| one.as_str().is_some_and(|one| one.contains("rootless")));
+    let root = text("DockerRootDir");
+    let seen = match (engine.is_local(), Path::new(&root).is_dir()) {
+        (false, _) => "its files may be on another machine".to_owned(),
+        (true, true) => format!("its files in {root} are seen from here"),
+        (true, false) => format!("its files in {root} are not seen from here, so volumes may have to be mounted"),
+    };
+    let rootless = if is_rootless { ", rootless" } else { "" };
+    format!("{name} {}{rootless} at {at}, storage driver {}; {seen}", text("ServerVersion"), text("Driver"))
+}
+
+fn explain(error: &EngineError) -> String {
+    let said = error.to_string();
+    let lower = said.to_lowercase();
+    let hint = if lower.contains("permission denied") {
+        "this user may not use the socket: `sudo usermod -aG docker USER` and a new login let it, and whoever is in that group \
+         has all of the machine; of a rootless engine, name its own socket, `host = \"unix:///run/user/1000/docker.sock\"`"
+    } else if lower.contains("no such file") {
+        "there is no socket: is Docker running? A rootless engine has its own, `host = \"unix:///run/user/1000/docker.sock\"`"
+    } else if lower.contains("connection refused") {
+        "nobody listens there: is Docker running?"
+    } else {
+        return said;
+    };
+    format!("{said}; {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_with_what_to_do() {
+        let explained = |why: &str| explain(&EngineError::Unreachable { address: "unix:///x".into(), why: why.into() });
+        assert!(explained("Permission denied (os error 13)").contains("usermod -aG docker"));
+        assert!(explained("No such file or directory (os error 2)").contains("is Docker running?"));
+        assert_eq!(explained("what"), "no Docker engine answers at unix:///x: what");
+    }
+}
