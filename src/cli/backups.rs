@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Context, Exit, Told, paint, progress,
     snapshots::{self, Listed},
-    when,
+    volumes, when,
 };
 use crate::{
     bucket::Bucket,
@@ -65,6 +65,9 @@ pub(super) struct Restore {
     /// The folder to put sources into, each under its own name [default: where each was read]
     #[arg(long, value_name = "DIR")]
     pub(super) to: Option<PathBuf>,
+    /// A new Docker volume to put a volume into; of a container's source `OLD=NEW`, once for each volume
+    #[arg(long, value_name = "[OLD=]NEW", conflicts_with_all = ["to", "only", "dry_run"])]
+    pub(super) to_volume: Vec<String>,
     /// Replace what is there; it is kept aside until the new is whole
     #[arg(long)]
     pub(super) replace: bool,
@@ -241,6 +244,9 @@ fn show(context: &mut Context<'_>, found: &[Line]) -> anyhow::Result<()> {
 /// Brings the sources of a backup back.
 pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
+    if !arguments.to_volume.is_empty() {
+        return volumes::restore(context, &config, arguments).await;
+    }
     if let Some(shelf) = snapshots::chosen(context, &config, &arguments.which).await? {
         return snapshots::restore(context, &config, &shelf, arguments).await;
     }
@@ -266,9 +272,13 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
     for source in &wanted {
         places.push(match &arguments.to {
             Some(folder) => folder.join(plain::file_name(source)),
-            None => plain::original_place(source).with_context(|| {
-                format!("{} was gathered from several places; say with --to where it shall go", source.name)
-            })?,
+            None => {
+                let place = plain::original_place(source);
+                volumes::refuse_live(&config, &arguments.which, &source.name, place.as_deref())?;
+                place.with_context(|| {
+                    format!("{} was gathered from several places; say with --to where it shall go", source.name)
+                })?
+            }
         });
     }
     if !context.json {
@@ -435,13 +445,13 @@ async fn open_bucket(context: &Context<'_>, config: &Config, name: &str) -> anyh
 }
 
 /// How far a reader has come, on a terminal; and Ctrl-C.
-struct Watch {
-    reading: Reading,
+pub(super) struct Watch {
+    pub(super) reading: Reading,
     bar: ProgressBar,
 }
 
 impl Watch {
-    fn new(context: &Context<'_>, total: u64, which: &Which) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &Context<'_>, total: u64, which: &Which) -> anyhow::Result<Self> {
         let identities = which.identities()?;
         let (bar, cancelled) = (progress::bar(context, total), progress::interrupted());
         // Each call tells of one reading; the bar is for all.
@@ -453,7 +463,7 @@ impl Watch {
         Ok(Self { reading: Reading { identities, cancelled, on_bytes }, bar })
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -32,6 +32,7 @@ mod run;
 mod runs;
 mod serve;
 mod snapshots;
+mod volumes;
 mod when;
 
 const EXIT_STATUS: &str = "\

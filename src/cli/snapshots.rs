@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Exit, Told,
     backups::{Restore, Which},
-    containers, paint, progress, when,
+    containers, paint, progress, volumes, when,
 };
 use crate::{
     config::Config,
@@ -163,6 +163,9 @@ pub(super) async fn restore(
     let only = patterns(&arguments.only)?;
     let mut nodes = Vec::new();
     for source in &wanted {
+        if arguments.to.is_none() && !arguments.dry_run {
+            volumes::refuse_live(config, &arguments.which, &source.name, Some(Path::new(&source.path)))?;
+        }
         let node = repository.at(&index, &snapshot, Path::new(&source.path)).await?;
         nodes.push(node.with_context(|| format!("the backup does not have {}, which it says it has", source.path))?);
     }

@@ -25,6 +25,7 @@ mod snapshots;
 mod spec;
 pub mod swap;
 mod targets;
+mod vessel;
 mod volume;
 
 pub use access::Access;
@@ -46,4 +47,5 @@ pub use settings::{Address, Docker, DockerSettings};
 pub use snapshots::{Snapshot, label};
 pub use spec::{Created, Creation, Defaults, Origin, Spec};
 pub use targets::Target;
+pub use vessel::Vessel;
 pub use volume::Volume;

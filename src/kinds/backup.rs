@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 pub use keys::Backup;
 use keys::{From, Source};
 
-use super::{Cx, Kind, KindEntry, Progress, Site, Summary};
+use super::{Cx, DockerSource, Kind, KindEntry, Progress, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
     database::sqlite,
@@ -64,6 +64,15 @@ impl Kind for Backup {
 
     fn repository(&self) -> Option<&str> {
         self.repository.as_deref()
+    }
+
+    fn docker_sources(&self) -> BTreeMap<String, DockerSource> {
+        let read = |source: &Source| match source.from()? {
+            From::Volume(name) => Some((source.name(), DockerSource::Volume(name.to_owned()))),
+            From::Container(name) => Some((source.name(), DockerSource::Container(name.to_owned()))),
+            _ => None,
+        };
+        self.source.iter().filter_map(read).collect()
     }
 
     fn keeps_databases(&self) -> bool {

@@ -56,6 +56,11 @@ pub trait Kind: Send + Sync + Debug {
         None
     }
 
+    /// The sources that it reads from a Docker engine, by their names in a backup, and what each is there.
+    fn docker_sources(&self) -> BTreeMap<String, DockerSource> {
+        BTreeMap::new()
+    }
+
     /// Whether it keeps databases: their repository is made for small changes here and there.
     fn keeps_databases(&self) -> bool {
         false
@@ -71,6 +76,15 @@ pub trait Kind: Send + Sync + Debug {
     /// # Errors
     /// Anything that keeps it from being done; the chain of contexts is the run's message.
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary>;
+}
+
+/// What a source is to a Docker engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerSource {
+    /// A volume, of this name.
+    Volume(String),
+    /// The volumes of a container of this name, each a folder.
+    Container(String),
 }
 
 /// Another's lock on a repository, a prune's for example, is waited for so long.

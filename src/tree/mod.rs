@@ -8,6 +8,7 @@ mod exclude;
 pub(crate) mod live;
 mod notes;
 mod place;
+mod unfold;
 mod walk;
 
 use std::{
@@ -21,6 +22,7 @@ pub use dress::Dress;
 pub use exclude::Excludes;
 pub use notes::{Listener, Notes};
 pub use place::Place;
+pub use unfold::unfold;
 pub use walk::{Came, Found, Visitor, open_file, walk};
 
 /// What is read.

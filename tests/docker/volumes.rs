@@ -11,16 +11,16 @@ use crate::support::{
 };
 
 /// A home with a bucket, a repository, and an engine that is reached through a proxy.
-struct House {
+pub(super) struct House {
     home: tempfile::TempDir,
     /// On another file system, where there is one.
     other: tempfile::TempDir,
     proxy: Proxy,
-    dockerd: &'static Dockerd,
+    pub(super) dockerd: &'static Dockerd,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (home, dockerd) = (tempfile::tempdir().unwrap(), dockerd());
         fs::create_dir(home.path().join("jobs")).unwrap();
         let other = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -42,16 +42,16 @@ impl House {
         fs::write(self.path("rusuban.toml"), settings).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    fn job(&self, name: &str, text: &str) {
+    pub(super) fn job(&self, name: &str, text: &str) {
         fs::write(self.path(&format!("jobs/{name}.toml")), text).unwrap();
     }
 
     /// A job for each layout that keeps this source.
-    fn jobs(&self, source: &str) {
+    pub(super) fn jobs(&self, source: &str) {
         self.job("plain", &format!("kind = 'backup'\n[[source]]\n{source}"));
         self.job("other", &format!("kind = 'backup'\nbucket = 'other'\n[[source]]\n{source}"));
         self.job("dedup", &format!("kind = 'backup'\nrepository = 'safe'\n[[source]]\n{source}"));
@@ -64,11 +64,11 @@ impl House {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> (bool, String) {
+    pub(super) fn run(&self, arguments: &[&str]) -> (bool, String) {
         said(self.command(arguments).output().unwrap())
     }
 
-    fn fine(&self, arguments: &[&str]) -> String {
+    pub(super) fn fine(&self, arguments: &[&str]) -> String {
         let (is_fine, said) = self.run(arguments);
         assert!(is_fine, "{arguments:?}: {said}");
         said
@@ -86,7 +86,7 @@ impl House {
         to
     }
 
-    fn sh(&self, container: &str, script: &str) -> String {
+    pub(super) fn sh(&self, container: &str, script: &str) -> String {
         self.dockerd.cli(&["exec", container, "sh", "-c", script])
     }
 
