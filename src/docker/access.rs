@@ -70,6 +70,21 @@ pub const EVENTS: Access = of("GET", "/events", "know how long a container stood
 /// See [`Engine::volume`](super::Engine::volume).
 pub const VOLUME: Access = of("GET", "/volumes/{volume}", "know where a volume's files are");
 
+/// See [`Spec::of`](super::Spec::of).
+pub const NETWORK: Access = of("GET", "/networks/{network}", "know how a network of a container was made");
+/// See [`Engine::pull`](super::Engine::pull).
+pub const PULL: Access = of("POST", "/images/create", "fetch an image from its registry");
+/// See [`Engine::digest_at_registry`](super::Engine::digest_at_registry).
+pub const REGISTRY: Access = of("GET", "/distribution/{image}/json", "know what an image is at its registry");
+/// See [`Engine::rename`](super::Engine::rename).
+pub const RENAME: Access = of("POST", "/containers/{container}/rename", "put a container in the place of another");
+/// See [`Engine::set_restart`](super::Engine::set_restart).
+pub const UPDATE: Access = of("POST", "/containers/{container}/update", "keep the engine from starting it meanwhile");
+/// See [`Spec::create`](super::Spec::create).
+pub const CONNECT: Access = of("POST", "/networks/{network}/connect", "put a container into a network");
+/// See [`Spec::create`](super::Spec::create).
+pub const DISCONNECT: Access = of("POST", "/networks/{network}/disconnect", "take a container out of a network");
+
 impl Access {
     /// The same, made only in rare cases: `why` says in which.
     #[must_use]

@@ -74,7 +74,11 @@ impl Kind for ContainerSnapshot {
             access::TAG,
             access::REMOVE_IMAGE,
         ];
-        needs.extend(self.repository.as_ref().map(|_| access::SAVE));
+        if self.repository.is_some() {
+            needs.push(access::SAVE);
+            needs.push(access::VOLUME.rarely("know how a volume of a container was made"));
+            needs.push(access::NETWORK.rarely("know how a network of a container was made"));
+        }
         needs.extend(
             self.pause.then(|| access::UNPAUSE.rarely("thaw a container whose snapshot the engine does not finish")),
         );

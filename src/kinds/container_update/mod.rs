@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Container, Defaults, Engine, Listed, Spec, dependents_first, swap::refuse},
+    docker::{Access, Container, Defaults, Engine, Listed, Spec, access, dependents_first, swap::refuse},
     model::Old,
     policy::MissedPolicy,
 };
@@ -61,10 +61,37 @@ impl Kind for ContainerUpdate {
         self.choice().exact_names().map(|name| format!("container:{name}")).collect()
     }
 
+    fn engine(&self) -> Vec<Access> {
+        let mut needs = vec![access::VERSION, access::CONTAINERS, access::CONTAINER, access::IMAGE];
+        if self.report {
+            needs.extend(self.pull.then_some(access::REGISTRY));
+            return needs;
+        }
+        needs.extend(self.pull.then_some(access::PULL));
+        if self.snapshot {
+            needs.extend([
+                access::INFO,
+                access::IMAGES,
+                access::COMMIT,
+                access::EVENTS,
+                access::TAG,
+                access::REMOVE_IMAGE,
+            ]);
+        }
+        needs.extend([access::CREATE, access::UPDATE, access::STOP, access::RENAME, access::START, access::REMOVE]);
+        let of_networks = [access::NETWORK, access::VOLUME, access::CONNECT, access::DISCONNECT];
+        needs.extend(of_networks.map(|one| one.rarely("containers with volumes, or networks of their own")));
+        if self.check.is_some() {
+            needs.extend([access::EXEC, access::EXEC_START, access::EXEC_LOOK]);
+        }
+        needs
+    }
+
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let began = cx.clock.now();
         let engine = cx.engine().await?;
         let chosen = self.choice().pick(&engine.containers().await?);
+        chosen.unmatched.iter().for_each(|unmatched| cx.warn(unmatched));
         let mut tally = Tally { failures: chosen.missing, ..Tally::default() };
         let meant = find(cx, &engine, &chosen.containers, &mut tally).await?;
         let unreachable = if self.pull && !self.report { pull(cx, &engine, &meant).await } else { BTreeMap::new() };
