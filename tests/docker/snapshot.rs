@@ -381,3 +381,26 @@ async fn a_hundred_containers_are_kept_in_one_run() {
     assert_eq!(ran.summary.unwrap(), "90 containers kept as Tue, 0 B new");
     assert_eq!(house.names().await.len(), 90);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_asked_to_stop_begins_no_other_container_and_is_not_green() {
+    let mut house = House::new();
+    house.dockerd.run("blog", &[BASE]);
+    house.dockerd.run("wiki", &[BASE]);
+    house.dockerd.cli(&["exec", "blog", "sh", "-c", "head -c 150000000 /dev/urandom > /file"]);
+    let (cx, _) = house.context("2026-11-24T03:00:00Z");
+    let (dockerd, stop) = (house.dockerd, cx.cancelled.clone());
+    let stopping = tokio::task::spawn_blocking(move || {
+        while dockerd.cli(&["ps", "--filter", "status=paused", "-q"]).is_empty() {}
+        stop.cancel();
+    });
+    let keys = "containers = ['blog', 'wiki']\nimage = 'kept/{container}'\nat_once = 1";
+    let said = read("container-snapshot", keys).run(&cx).await.unwrap_err().to_string();
+    stopping.await.unwrap();
+    assert!(
+        said.starts_with("asked to stop before all was done; wiki: not begun; 1 container kept as Tue, "),
+        "{said}"
+    );
+    assert_eq!(house.names().await, ["kept/blog:Tue"]);
+    assert_eq!(dockerd.cli(&["ps", "--filter", "status=running", "-q"]).lines().count(), 2);
+}

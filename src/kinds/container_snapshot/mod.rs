@@ -136,7 +136,9 @@ impl Kind for ContainerSnapshot {
             tags.join(" and "),
             text::size(bytes)
         );
-        if !cx.cancelled.is_cancelled() {
+        if cx.cancelled.is_cancelled() {
+            failures.push("asked to stop before all was done".to_owned());
+        } else {
             // What is not off the host yet is not pushed out of it either.
             let mut local = self.keep.and_then(|keep| keep.local).map(NonZeroU32::get);
             match self.store(cx, &engine, &room, &mut kept, !failures.is_empty()).await {
