@@ -61,7 +61,7 @@ pub const TAG: Access = of("POST", "/images/{image}/tag", "name a snapshot");
 pub const REMOVE_IMAGE: Access = of("DELETE", "/images/{image}", "remove snapshots that are too old");
 /// See [`Engine::save`](super::Engine::save).
 pub const SAVE: Access = of("GET", "/images/{image}/get", "read a snapshot, to store it off the host");
-/// See [`Engine::load`](super::Engine::load).
+/// See [`Engine::load_layers`](super::Engine::load_layers).
 pub const LOAD: Access = of("POST", "/images/load", "give the engine an image");
 /// See [`Engine::commit`](super::Engine::commit).
 pub const COMMIT: Access = of("POST", "/commit", "make a snapshot of a container");
