@@ -62,10 +62,12 @@ impl Events {
         }
     }
 
-    /// What has happened by now; waits until nothing more has come for `silence`.
-    pub async fn so_far(mut self, silence: Duration) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Ok(Ok(Some(event))) = tokio::time::timeout(silence, self.next()).await {
+    /// What has happened until this `last` action, or until nothing more has come for `silence`.
+    pub async fn until(mut self, last: &str, silence: Duration) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        while events.last().is_none_or(|event| event.action != last)
+            && let Ok(Ok(Some(event))) = tokio::time::timeout(silence, self.next()).await
+        {
             events.push(event);
         }
         events

@@ -152,11 +152,13 @@ impl Taking<'_> {
             Err(error) => return Err(error.into()),
         };
         let took = began.elapsed();
-        let frozen = match (pause, still(&events.so_far(STRAGGLERS).await)) {
-            (false, _) if container.state().is_up() => ", while it ran on".to_owned(),
-            (false, _) => String::new(),
-            (true, Some(still)) => format!(", and stood still for {}", text::duration(still)),
-            (true, None) => format!(", and stood still for at most {}", text::duration(took)),
+        let frozen = match pause {
+            false if container.state().is_up() => ", while it ran on".to_owned(),
+            false => String::new(),
+            true => match still(&events.until("unpause", STRAGGLERS).await) {
+                Some(still) => format!(", and stood still for {}", text::duration(still)),
+                None => format!(", and stood still for at most {}", text::duration(took)),
+            },
         };
         Ok((image, frozen))
     }
