@@ -13,11 +13,10 @@ use super::{Context, Exit, backups::Restore, paint, run, snapshots::Watch};
 use crate::{
     app::control::Request,
     config::Config,
-    docker::{Creation, Engine, EngineError, Image, Spec, label, repository_of},
+    docker::{Creation, Engine, EngineError, Image, Spec, digest, label, repository_of, short_id},
     kinds::rollback::{Beside, Rollback},
     model::Old,
     repository::{BlobKind, Index, Node, Repository, SourceFacts, Wish},
-    text,
     tree::Listener,
 };
 
@@ -138,7 +137,7 @@ async fn give_back(
     configuration: Vec<u8>,
 ) -> anyhow::Result<(Image, String)> {
     let said: Value = serde_json::from_slice(&configuration).context("read the image's configuration")?;
-    let id = format!("sha256:{}", text::hexadecimal(&Sha256::digest(&configuration)));
+    let id = digest(&Sha256::digest(&configuration));
     let given = said["config"]["Labels"][label::NAMES].as_str().unwrap_or_default();
     let name = free_name(engine, given, &id).await?;
     if let Ok(image) = engine.image(&id).await {
@@ -175,8 +174,7 @@ async fn free_name(engine: &Engine, given: &str, id: &str) -> anyhow::Result<Str
         }
     }
     let repository = given.split(' ').find_map(repository_of).unwrap_or("restored");
-    let digits: String = id.trim_start_matches("sha256:").chars().take(12).collect();
-    Ok(format!("{repository}:restored-{digits}"))
+    Ok(format!("{repository}:restored-{}", short_id(id)))
 }
 
 impl Stored<'_> {

@@ -2,6 +2,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Engine, EngineError};
+use crate::text;
 
 /// All that the engine says of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +154,19 @@ pub fn repository_of(name: &str) -> Option<&str> {
 pub fn tag_of(name: &str) -> Option<&str> {
     let repository = repository_of(name).filter(|_| !name.contains('@'))?;
     Some(name[repository.len()..].strip_prefix(':').unwrap_or("latest"))
+}
+
+/// The name of what has this SHA-256, as engines write it.
+#[must_use]
+pub fn digest(sha256: &[u8]) -> String {
+    format!("sha256:{}", text::hexadecimal(sha256))
+}
+
+/// The beginning of a digest or an id, for people.
+#[must_use]
+pub fn short_id(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..12).unwrap_or(digits)
 }
 
 fn is_hexadecimal(text: &str) -> bool {

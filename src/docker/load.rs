@@ -14,9 +14,9 @@ use tokio::{fs::File, io::AsyncReadExt as _};
 
 use super::{
     client::{Engine, EngineError},
-    image::Image,
+    image::{Image, digest},
 };
-use crate::{http, text};
+use crate::http;
 
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
@@ -32,7 +32,7 @@ impl Engine {
         layers: &[PathBuf],
         name: Option<&str>,
     ) -> anyhow::Result<Image> {
-        let id = format!("sha256:{}", text::hexadecimal(&Sha256::digest(&configuration)));
+        let id = digest(&Sha256::digest(&configuration));
         let names: Vec<String> = (0..layers.len()).map(|number| format!("{number}/layer.tar")).collect();
         let manifest =
             json!([{ "Config": "configuration.json", "RepoTags": name.map(|name| [name]), "Layers": names }]);

@@ -39,7 +39,7 @@ pub use ending::{Ender, Place, StillThere};
 pub use events::{Event, Events};
 pub use exec::{Exec, ExecError, Prepared, Process, mark};
 pub use frames::{Channel, Piece};
-pub use image::{Commit, Image, repository_of, tag_of};
+pub use image::{Commit, Image, digest, repository_of, short_id, tag_of};
 pub use once::{Once, OnceEnded, VolumeMount, Working};
 pub use pull::Pulled;
 pub use relation::{Compose, dependents_first};

@@ -1,15 +1,19 @@
 //! Carries what a backup says on its way to the run's record.
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 
-use super::{Cx, Progress};
+use super::{Cx, LOCK_PATIENCE, Progress};
 use crate::{
     model::{Debt, DebtId},
     plain::Watcher,
+    repository::{Backup, Repository, Setting},
     tree::Listener,
 };
 
@@ -30,6 +34,29 @@ impl Listening {
     pub(super) fn new(cx: &Cx, bucket: &str) -> Arc<Self> {
         let (cx, bucket) = (cx.clone(), bucket.to_owned());
         Arc::new(Self { cx, bucket, step: Mutex::default(), shown: AtomicU64::new(0), added: AtomicU64::new(0) })
+    }
+
+    /// Begins a backup of this run's job in a repository, as a step, and is told of it.
+    ///
+    /// # Errors
+    /// When another holds the repository, or it cannot be read.
+    pub(super) async fn begin_backup(
+        self: &Arc<Self>,
+        repository: &Repository,
+        spool: &Path,
+    ) -> anyhow::Result<Backup> {
+        let cx = &self.cx;
+        let setting = Setting {
+            job: cx.job.clone(),
+            run: Some(cx.run),
+            host: crate::model::host_name(),
+            tags: Vec::new(),
+            spool: spool.to_owned(),
+            listener: Arc::clone(self) as Arc<dyn Listener>,
+            cancelled: cx.cancelled.clone(),
+            patience: LOCK_PATIENCE,
+        };
+        cx.step("open", Backup::begin(repository.clone(), setting, &cx.clock)).await
     }
 
     /// From now on it is about this step.

@@ -1,5 +1,5 @@
 //! A backup in a repository: deduplicated and encrypted, in the restic format.
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::Context;
 
@@ -9,10 +9,10 @@ use super::{
     own, sources_tree,
 };
 use crate::{
-    kinds::{Cx, LOCK_PATIENCE, Summary, generations, listening::Listening},
-    repository::{self, Ahead, Id, Repository, Setting, Single, Snapshot},
+    kinds::{Cx, Summary, generations, listening::Listening},
+    repository::{self, Ahead, Id, Repository, Single, Snapshot},
     text,
-    tree::{Listener, Tree},
+    tree::Tree,
 };
 
 pub(super) async fn run(backup: &Backup, cx: &Cx, name: &str, spool: &Path) -> anyhow::Result<Summary> {
@@ -44,18 +44,7 @@ async fn write(
     server: Option<String>,
 ) -> anyhow::Result<(Id, Snapshot)> {
     let listening = Listening::new(cx, "");
-    let setting = Setting {
-        job: cx.job.clone(),
-        run: Some(cx.run),
-        host: crate::model::host_name(),
-        tags: Vec::new(),
-        spool: spool.to_owned(),
-        listener: Arc::clone(&listening) as Arc<dyn Listener>,
-        cancelled: cx.cancelled.clone(),
-        patience: LOCK_PATIENCE,
-    };
-    let begun = cx.step("open", repository::Backup::begin(repository.clone(), setting, &cx.clock));
-    let mut writer = begun.await?;
+    let mut writer = listening.begin_backup(repository, spool).await?;
     if let Err(error) = write_sources(backup, cx, &mut writer, &listening, spool, server).await {
         writer.abandon().await;
         return Err(error);

@@ -8,17 +8,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
-    docker::{Engine, Image, Once, mark},
+    docker::{Engine, Image, Once, digest, mark, short_id},
     kinds::Cx,
     model::Debt,
-    text,
 };
 
 /// Makes an image with the files and the configuration of `image`, in one layer. Returns its id. The image itself stays.
 ///
 /// A container of it, never started, is exported: so the files are those of the snapshot, whatever its container does meanwhile.
 pub(super) async fn flatten(cx: &Cx, engine: &Engine, image: &Image) -> anyhow::Result<String> {
-    let name = format!("rusuban-flatten-{}-{}", cx.run, digits(image.id()));
+    let name = format!("rusuban-flatten-{}-{}", cx.run, short_id(image.id()));
     let spool = cx.services.spool.join(&name);
     let spooled = cx.record.owe(Debt::Remove { path: spool.clone() }).await?;
     tokio::fs::create_dir_all(&spool).await.with_context(|| format!("make the folder {}", spool.display()))?;
@@ -64,7 +63,7 @@ async fn export(cx: &Cx, engine: &Engine, name: &str, image: &Image, file: &Path
         }
         to.flush().await.with_context(|| format!("write {}", file.display()))?;
         ensure!(bytes > 1024, "the snapshot came out empty");
-        Ok(Layer { file: file.to_owned(), digest: format!("sha256:{}", text::hexadecimal(&hash.finalize())) })
+        Ok(Layer { file: file.to_owned(), digest: digest(&hash.finalize()) })
     };
     let exported = exported.await;
     engine.remove_once(name, &once.mark).await.context("remove the container of the snapshot")?;
@@ -101,11 +100,6 @@ fn without_nothing(value: Value) -> Value {
             .collect(),
         other => other,
     }
-}
-
-fn digits(id: &str) -> &str {
-    let digits = id.trim_start_matches("sha256:");
-    digits.get(..12).unwrap_or(digits)
 }
 
 #[cfg(test)]

@@ -13,12 +13,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::room::Room;
 use crate::{
-    docker::{Content, Engine, Image, Part, Spec},
-    kinds::{Cx, LOCK_PATIENCE, generations, listening::Listening},
-    repository::{self, Piece, Setting},
+    docker::{Content, Engine, Image, Part, Spec, digest},
+    kinds::{Cx, generations, listening::Listening},
+    repository::{self, Piece},
     retention::Rule,
     text,
-    tree::Listener,
 };
 
 /// What is no layer is small.
@@ -42,17 +41,7 @@ impl Off<'_> {
         let shelf = cx.repository(repository)?;
         let repository = shelf.open().await?;
         let listening = Listening::new(cx, "");
-        let setting = Setting {
-            job: cx.job.clone(),
-            run: Some(cx.run),
-            host: crate::model::host_name(),
-            tags: Vec::new(),
-            spool: cx.services.spool.clone(),
-            listener: Arc::clone(&listening) as Arc<dyn Listener>,
-            cancelled: cx.cancelled.clone(),
-            patience: LOCK_PATIENCE,
-        };
-        let mut writer = cx.step("open", repository::Backup::begin(repository.clone(), setting, &cx.clock)).await?;
+        let mut writer = listening.begin_backup(&repository, &cx.services.spool).await?;
         if self.is_partial {
             writer.is_partial();
         }
@@ -185,7 +174,7 @@ impl<R: Read> Read for Digesting<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(to)?;
         if count == 0 && !to.is_empty() {
-            let digest = format!("sha256:{}", text::hexadecimal(&self.hash.clone().finalize()));
+            let digest = digest(&self.hash.clone().finalize());
             *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
         }
         self.hash.update(&to[..count]);

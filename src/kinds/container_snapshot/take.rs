@@ -166,16 +166,14 @@ impl Taking<'_> {
     /// The connection has ended, which the engine does not care about: it goes on, and the container stands still until it is done.
     async fn wait_for(&self, id: &str, container: &Container, pause: bool) -> anyhow::Result<String> {
         let expected = Duration::from_secs(container.written().unwrap_or_default() / SLOWEST).max(LEAST_WAIT);
+        let label = format!("{}={id}", label::ID);
+        let made = async || Ok::<_, EngineError>(self.engine.images_labelled(&label).await?.into_iter().next());
         let (began, mut seen) = (Instant::now(), Instant::now());
         loop {
             tokio::time::sleep(POLL).await;
-            match self.engine.images_labelled(&format!("{}={id}", label::ID)).await {
-                Ok(found) => {
-                    seen = Instant::now();
-                    if let Some(image) = found.into_iter().next() {
-                        return Ok(image);
-                    }
-                }
+            match made().await {
+                Ok(Some(image)) => return Ok(image),
+                Ok(None) => seen = Instant::now(),
                 Err(error) if seen.elapsed() > COMES_BACK => return Err(error).context("wait for its snapshot"),
                 Err(_) => continue,
             }
@@ -186,8 +184,7 @@ impl Taking<'_> {
             };
             // It has thawed without leaving an image, and a moment was given to one that was just about to be there.
             if pause && state != State::Paused && began.elapsed() > 4 * POLL {
-                let image = self.engine.images_labelled(&format!("{}={id}", label::ID)).await?;
-                return image.into_iter().next().context("Docker has given up its snapshot");
+                return made().await?.context("Docker has given up its snapshot");
             }
             if began.elapsed() > expected {
                 if pause && state == State::Paused {

@@ -14,7 +14,7 @@ pub use keys::ContainerUpdate;
 
 use self::{
     look::{LeftOut, Ours, Reference, Standing},
-    tally::{Tally, short},
+    tally::Tally,
 };
 use super::{
     Cx, Kind, KindEntry, Site, Summary,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Container, Defaults, Engine, Listed, Spec, access, dependents_first, swap::refuse},
+    docker::{Access, Container, Defaults, Engine, Listed, Spec, access, dependents_first, short_id, swap::refuse},
     model::Old,
     policy::MissedPolicy,
 };
@@ -116,8 +116,8 @@ impl Kind for ContainerUpdate {
                 let (name, reference) = (one.container.name(), one.reference.name());
                 cx.info(format!(
                     "{name}: {reference} is {} now; it has {}",
-                    short(&image),
-                    short(one.container.image_id())
+                    short_id(&image),
+                    short_id(one.container.image_id())
                 ));
                 tally.newer.push(name.to_owned());
             }
@@ -204,7 +204,7 @@ impl ContainerUpdate {
                 cx.warn(format!(
                     "{name}: {} ({}) was bad and is not tried again until there is another; `again = true` tries it",
                     one.reference.name(),
-                    short(&image)
+                    short_id(&image)
                 ));
                 tally.behind.push(name);
                 behind.push(one.container);

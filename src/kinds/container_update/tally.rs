@@ -1,7 +1,7 @@
 //! What came of it, in a line.
 use anyhow::bail;
 
-use crate::kinds::Summary;
+use crate::{docker::short_id, kinds::Summary};
 
 /// What became of the containers.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Tally {
 impl Tally {
     /// From which image to which.
     pub(super) fn change(from: &str, to: &str) -> String {
-        format!("{} → {}", short(from), short(to))
+        format!("{} → {}", short_id(from), short_id(to))
     }
 
     /// The end of the run.
@@ -53,12 +53,6 @@ impl Tally {
             (false, false) => bail!("{}; {done}", self.failures.join("; ")),
         }
     }
-}
-
-/// The beginning of an image's digest.
-pub(super) fn short(digest: &str) -> &str {
-    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
-    digits.get(..12).unwrap_or(digits)
 }
 
 #[cfg(test)]
