@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub mod news;
+
 /// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
