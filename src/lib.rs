@@ -6,7 +6,8 @@
 //! - values and small tools: [`model`], [`policy`], [`clock`], [`text`]
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
-//! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
+//! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`],
+//!   and [`notify`] (the services that messages go to, and their words)
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
 pub mod app;
@@ -20,6 +21,7 @@ pub mod http;
 pub mod job;
 pub mod kinds;
 pub mod model;
+pub mod notify;
 pub mod plain;
 pub mod policy;
 pub mod process;

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("docker", &["config", "http", "model", "process", "text"]),
     ("retention", &["text"]),
     ("tree", &["database"]),
+    ("notify", &["clock", "config", "http", "model", "process", "text"]),
     ("repository", &["bucket", "clock", "config", "model", "text", "tree"]),
     ("plain", &["bucket", "clock", "config", "model", "text", "tree"]),
     (
@@ -30,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "docker",
             "http",
             "model",
+            "notify",
             "plain",
             "policy",
             "process",
@@ -43,7 +45,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["clock", "model", "policy"]),
     ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
-    ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
+    (
+        "config",
+        &["bucket", "clock", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository", "schedule"],
+    ),
     ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
 ];
 

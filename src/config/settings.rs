@@ -20,6 +20,7 @@ use super::{
 use crate::{
     bucket::settings::BucketSettings,
     docker::{Docker, DockerSettings},
+    notify::settings::NotifierSettings,
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
 };
@@ -80,6 +81,8 @@ pub struct Settings {
     pub buckets: BTreeMap<String, BucketSettings>,
     /// Repositories by name.
     pub repositories: BTreeMap<String, RepositorySettings>,
+    /// Notifiers by name.
+    pub notifiers: BTreeMap<String, NotifierSettings>,
     /// The Docker engine.
     pub docker: Docker,
     /// What jobs do that do not say otherwise.
@@ -117,7 +120,8 @@ impl Settings {
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
         let (repositories, defaults) = (file.repository, file.defaults);
-        Self { time_zone, data, buckets, repositories, docker, defaults, limits }
+        let notifiers = BTreeMap::new();
+        Self { time_zone, data, buckets, repositories, notifiers, docker, defaults, limits }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.
@@ -135,7 +139,7 @@ impl Settings {
     }
 }
 
-fn check_name(key: &str, name: &str, of: &str) -> Option<Problem> {
+pub(super) fn check_name(key: &str, name: &str, of: &str) -> Option<Problem> {
     let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     (name.is_empty() || !fine).then(|| {
         Problem::new(key, format!("`{name}` cannot be a {of}'s name"))

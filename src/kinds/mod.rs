@@ -26,6 +26,7 @@ use crate::{
     config::units::Span,
     docker::{Access, Docker, Engine},
     model::{Debt, DebtId, JobName, Level, RunId},
+    notify::settings::NotifierSettings,
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -182,6 +183,8 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// The notifiers by name.
+    pub notifiers: BTreeMap<String, Arc<NotifierSettings>>,
     /// The Docker engine.
     pub docker: Docker,
     /// Days and weekdays in backups' names and retention are of this zone.

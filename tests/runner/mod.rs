@@ -56,6 +56,7 @@ impl House {
             store: folder.path().join("store"),
             buckets: [].into(),
             repositories: [].into(),
+            notifiers: [].into(),
             docker: crate::support::docker::none(),
             time_zone: chrono_tz::UTC,
             http: reqwest::Client::new(),

@@ -90,6 +90,7 @@ pub(crate) fn context(
         store: home.join("store"),
         buckets: buckets.into_iter().collect(),
         repositories: BTreeMap::new(),
+        notifiers: BTreeMap::new(),
         docker: crate::support::docker::none(),
         time_zone: chrono_tz::UTC,
         http: rusuban::http::client().unwrap(),
