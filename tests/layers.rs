@@ -41,15 +41,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("job", &["kinds", "model", "policy", "schedule"]),
+    ("job", &["kinds", "model", "notify", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
-    ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
+    (
+        "runner",
+        &[
+            "bucket", "clock", "config", "docker", "job", "kinds", "model", "notify", "policy", "process", "store",
+            "text",
+        ],
+    ),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
     (
         "config",
         &["bucket", "clock", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository", "schedule"],
     ),
-    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
+    ("app", &["clock", "config", "job", "kinds", "model", "notify", "policy", "runner", "scheduler", "store", "text"]),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

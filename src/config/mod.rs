@@ -11,7 +11,9 @@ use std::{
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName, repository::settings::Shelf};
+use crate::{
+    clock::Clock, http, job::Job, kinds::Services, model::JobName, notify::routes::Notify, repository::settings::Shelf,
+};
 
 mod explain;
 mod home;
@@ -156,6 +158,7 @@ impl Config {
             store: self.settings.data.join("rusuban.db"),
             buckets,
             repositories,
+            rules: Arc::new(self.settings.rules()),
             notifiers: notifiers.map(|(name, notifier)| (name.clone(), Arc::new(notifier.clone()))).collect(),
             docker: self.settings.docker.clone(),
             time_zone: self.settings.time_zone,
@@ -198,6 +201,15 @@ fn load_settings(
     let file = reading.value.take().unwrap_or_default();
     let mut settings = Settings::new(file, home.path(), environment, &mut problems);
     settings.notifiers = notifiers;
+    if let Some(by_default) = &settings.defaults.notify {
+        let defaults = table.get_ref().get("defaults").and_then(|defaults| defaults.get_ref().as_table());
+        let notify = defaults.and_then(|defaults| defaults.get("notify"));
+        let is_list = notify.is_some_and(|notify| notify.get_ref().as_array().is_some());
+        problems.extend(jobs::check_notify("defaults.notify", by_default, is_list, &settings));
+    }
+    if let Some(instead) = &settings.notify.instead {
+        problems.extend(jobs::check_notify("notify.instead", &Notify::all(instead.clone()), true, &settings));
+    }
     settings.add_names(table.get_ref());
     found.extend(reading.place(problems));
     let sources: Vec<_> = settings

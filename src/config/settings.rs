@@ -20,7 +20,12 @@ use super::{
 use crate::{
     bucket::settings::BucketSettings,
     docker::{Docker, DockerSettings},
-    notify::settings::NotifierSettings,
+    notify::{
+        delivery::DeliverySettings,
+        plan::{Ear, Rules},
+        routes::Notify,
+        settings::NotifierSettings,
+    },
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
 };
@@ -44,6 +49,8 @@ pub struct SettingsFile {
     pub docker: DockerSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
+    /// How news reach people, whatever the line does.
+    pub notify: DeliverySettings,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
     pub limits: BTreeMap<String, NonZeroU32>,
 }
@@ -68,6 +75,8 @@ pub struct Defaults {
     pub on_crash: Option<OnCrash>,
     /// How much history is kept [default: 1000 runs, 400 days].
     pub history: Option<History>,
+    /// Who is told what [default: nobody].
+    pub notify: Option<Notify>,
 }
 
 /// The settings, defaults filled in.
@@ -87,6 +96,8 @@ pub struct Settings {
     pub docker: Docker,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
+    /// How news reach people.
+    pub notify: DeliverySettings,
     /// Places by class, where the settings say so.
     pub limits: BTreeMap<String, usize>,
 }
@@ -119,9 +130,20 @@ impl Settings {
         problems.extend(file.docker.check());
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
-        let (repositories, defaults) = (file.repository, file.defaults);
+        problems.extend(file.notify.check());
+        let (repositories, defaults, notify) = (file.repository, file.defaults, file.notify);
         let notifiers = BTreeMap::new();
-        Self { time_zone, data, buckets, repositories, notifiers, docker, defaults, limits }
+        Self { time_zone, data, buckets, repositories, notifiers, docker, defaults, notify, limits }
+    }
+
+    /// What notifiers are told by.
+    pub(super) fn rules(&self) -> Rules {
+        let ear = |of: &NotifierSettings| Ear { min_severity: of.common.min_severity, quiet: of.common.quiet };
+        Rules {
+            ears: self.notifiers.iter().map(|(name, of)| (name.clone(), ear(of))).collect(),
+            group: self.notify.group.0,
+            time_zone: self.time_zone,
+        }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.

@@ -25,8 +25,11 @@ use crate::{
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
     docker::{Access, Docker, Engine},
-    model::{Debt, DebtId, JobName, Level, RunId},
-    notify::settings::NotifierSettings,
+    model::{
+        Debt, DebtId, JobName, Level, RunId,
+        news::{Event, Severity},
+    },
+    notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -183,6 +186,8 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// What notifiers are told by.
+    pub rules: Arc<Rules>,
     /// The notifiers by name.
     pub notifiers: BTreeMap<String, Arc<NotifierSettings>>,
     /// The Docker engine.
@@ -221,8 +226,24 @@ pub trait Record: Send + Sync + Debug {
     /// What an earlier run of this job remembered under `key`.
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
 
+    /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
+    fn tell(&self, told: Told);
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+}
+
+/// What a kind has to tell, beside how its run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// What happened.
+    pub event: Event,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line.
+    pub what: String,
+    /// Further lines.
+    pub lines: Vec<String>,
 }
 
 /// How far a step has come.

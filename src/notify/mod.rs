@@ -5,7 +5,10 @@
 mod call;
 mod clean;
 mod count;
+pub mod delivery;
 mod ntfy;
+pub mod plan;
+pub mod routes;
 pub mod settings;
 pub mod words;
 
