@@ -55,7 +55,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "config",
         &["bucket", "clock", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository", "schedule"],
     ),
-    ("app", &["clock", "config", "job", "kinds", "model", "notify", "policy", "runner", "scheduler", "store", "text"]),
+    (
+        "app",
+        &[
+            "clock",
+            "config",
+            "http",
+            "job",
+            "kinds",
+            "model",
+            "notify",
+            "policy",
+            "runner",
+            "scheduler",
+            "store",
+            "text",
+        ],
+    ),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

@@ -24,6 +24,7 @@ mod jobs;
 mod kit;
 mod look;
 mod manual;
+mod notify;
 mod paint;
 mod progress;
 mod repository;
@@ -41,7 +42,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, backup, bucket, repository, kind, container or image
+  4    there is no such job, run, backup, bucket, repository, kind, notifier, container or image
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -55,7 +56,7 @@ pub enum Exit {
     Usage = 2,
     /// `rusuban.toml` or a job file is wrong.
     Configuration = 3,
-    /// There is no such job, run, backup, bucket, repository, kind, container or image.
+    /// There is no such job, run, backup, bucket, repository, kind, notifier, container or image.
     Missing = 4,
     /// Interrupted, or the run was cancelled.
     Interrupted = 130,
@@ -168,6 +169,11 @@ enum Command {
     },
     /// Read the files again, as the server does by itself when they change
     Reload,
+    /// How people are told: list the notifiers, try one out, see what waits
+    Notify {
+        #[command(subcommand)]
+        command: Option<notify::Command>,
+    },
     /// List the backups that are there
     Backups {
         /// Only this job's
@@ -299,6 +305,7 @@ impl Cli {
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,
             Command::Reload => control::needs_server(context, &Request::Reload).await,
+            Command::Notify { command } => notify::run(context, command).await,
             Command::Backups { job, bucket, repository } => {
                 backups::list(context, job.as_deref(), bucket.as_deref(), repository.as_deref()).await
             }

@@ -6,7 +6,10 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -45,6 +48,8 @@ pub struct Scheduler {
     entries: Mutex<Entries>,
     /// Entries have changed.
     changed: Notify,
+    /// When the loop last came round.
+    looked: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +117,8 @@ impl Scheduler {
     /// A scheduler without jobs.
     #[must_use]
     pub fn new(store: Store, runner: Arc<Runner>, clock: Clock) -> Self {
-        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new() }
+        let looked = AtomicI64::new(clock.now().timestamp_millis());
+        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new(), looked }
     }
 
     /// Takes these jobs in place of those before. Runs that go on are not disturbed. A job that is new, or whose schedule has
@@ -194,6 +200,7 @@ impl Scheduler {
                 tracing::error!("settle what is due: {error:#}");
                 self.clock.sleep(LONGEST_SLEEP).await;
             }
+            self.looked.store(self.clock.now().timestamp_millis(), Ordering::SeqCst);
             let wait = self.until_next();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -207,6 +214,12 @@ impl Scheduler {
                 () = self.clock.sleep(wait) => {}
             }
         }
+    }
+
+    /// When the loop last came round: at most a second or two ago, while it is well.
+    #[must_use]
+    pub fn looked(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.looked.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
     /// Runs a job now.

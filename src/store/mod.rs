@@ -28,6 +28,7 @@ mod slots;
 mod tidy;
 mod writer;
 
+pub use outbox::{Answer, End, Line, OpenMessage, OutboxRow};
 pub use past::{Past, Standing};
 pub use runs::RunFilter;
 pub use slots::{Cursor, SlotRow};

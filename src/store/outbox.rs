@@ -94,6 +94,17 @@ pub(super) fn put(connection: &Connection, rows: &[Outgoing]) -> rusqlite::Resul
     Ok(())
 }
 
+/// The same for what another is told in a notifier's place. It may be its own that was refused before, while it was blocked itself.
+fn put_instead(connection: &Connection, rows: &[Outgoing]) -> rusqlite::Result<()> {
+    let mut revive = connection.prepare_cached(
+        "UPDATE outbox SET end = NULL, ended = NULL, not_before = ?2 WHERE key = ?1 AND end = 'refused'",
+    )?;
+    for row in rows {
+        revive.execute((&row.key, row.not_before.timestamp_millis()))?;
+    }
+    put(connection, rows)
+}
+
 const COLUMNS: &str = "id, key, notifier, news, not_before";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
@@ -169,8 +180,10 @@ pub struct Answer {
     pub threads: Vec<(String, Value)>,
     /// How the notifier is now.
     pub line: Line,
-    /// What is to be told of it.
-    pub news: Vec<Outgoing>,
+    /// What it cost, in millionths of a dollar.
+    pub cost: u64,
+    /// What another is told in its place.
+    pub instead: Vec<Outgoing>,
 }
 
 impl Store {
@@ -313,8 +326,8 @@ impl Store {
                     .execute([answer.message])?;
             } else {
                 connection
-                    .prepare_cached("UPDATE messages SET ended = ?2 WHERE id = ?1 AND ended IS NULL")?
-                    .execute((answer.message, now))?;
+                    .prepare_cached("UPDATE messages SET ended = ?2, cost = ?3 WHERE id = ?1 AND ended IS NULL")?
+                    .execute((answer.message, now, i64::try_from(answer.cost).unwrap_or(i64::MAX)))?;
                 let (told, merged) = if answer.is_refused { ("refused", "refused") } else { ("told", "merged") };
                 end_rows(connection, &answer.told, told, now)?;
                 end_rows(connection, &answer.merged, merged, now)?;
@@ -327,7 +340,7 @@ impl Store {
                 thread.execute((&notifier, story, receipt.to_string(), now))?;
             }
             set_line(connection, &notifier, &answer.line)?;
-            put(connection, &answer.news)
+            put_instead(connection, &answer.instead)
         })
         .await
     }
@@ -350,7 +363,7 @@ impl Store {
                 .prepare_cached("UPDATE messages SET ended = ?2 WHERE notifier = ?1 AND ended IS NULL")?
                 .execute((&notifier, now))?;
             end_rows(connection, &ids, end.word(), now)?;
-            put(connection, &instead)
+            put_instead(connection, &instead)
         })
         .await
     }
@@ -429,6 +442,22 @@ impl Store {
                 update.execute((id, now))?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// What each notifier has cost since then, in millionths of a dollar.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn costs(&self, since: DateTime<Utc>) -> anyhow::Result<std::collections::BTreeMap<String, u64>> {
+        self.read(move |connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT notifier, sum(cost) FROM messages WHERE ended >= ?1 GROUP BY notifier HAVING sum(cost) > 0",
+            )?;
+            let rows = rows
+                .query_map([since.timestamp_millis()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+            rows.collect()
         })
         .await
     }

@@ -15,7 +15,7 @@ CREATE INDEX outbox_waiting ON outbox (notifier, id) WHERE end IS NULL;
 CREATE INDEX outbox_by_story ON outbox (story) WHERE story IS NOT NULL;
 
 -- A message is written before a notifier is given it, with its rows: after a crash it is given the same again, under the same key.
--- Without an end nobody knows whether it has arrived, unless it was put off.
+-- Without an end nobody knows whether it has arrived, unless it was put off. `cost` is in millionths of a dollar.
 CREATE TABLE messages (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     notifier TEXT    NOT NULL,
@@ -23,7 +23,8 @@ CREATE TABLE messages (
     parts    TEXT    NOT NULL,
     begun    INTEGER NOT NULL,
     put_off  INTEGER NOT NULL DEFAULT 0,
-    ended    INTEGER
+    ended    INTEGER,
+    cost     INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX messages_open ON messages (notifier) WHERE ended IS NULL;
 
