@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use reqwest::{
     Method, Request, StatusCode, Url,
@@ -107,13 +106,20 @@ impl<'a> Call<'a> {
         Ok(self)
     }
 
-    pub(super) fn bearer(self, token: &Secret) -> Result<Self, Refusal> {
-        self.hide(token).header(AUTHORIZATION_NAME, &format!("Bearer {}", token.reveal()))
+    /// A header of the owner's own.
+    pub(super) fn named_header(mut self, name: &str, secret: &Secret) -> Result<Self, Refusal> {
+        let never = || Refusal::Never {
+            why: format!("`headers.{name}` cannot be a header: it is one line without control characters"),
+        };
+        let name = HeaderName::try_from(name).map_err(|_| never())?;
+        let mut value = HeaderValue::try_from(secret.reveal()).map_err(|_| never())?;
+        value.set_sensitive(true);
+        self.request.headers_mut().insert(name, value);
+        Ok(self.hide(secret))
     }
 
-    pub(super) fn basic(self, user: &str, password: &Secret) -> Result<Self, Refusal> {
-        let text = Secret::new(BASE64_STANDARD.encode(format!("{user}:{}", password.reveal())));
-        self.hide(password).hide(&text).header(AUTHORIZATION_NAME, &format!("Basic {}", text.reveal()))
+    pub(super) fn bearer(self, token: &Secret) -> Result<Self, Refusal> {
+        self.hide(token).header(AUTHORIZATION_NAME, &format!("Bearer {}", token.reveal()))
     }
 
     pub(super) fn json(mut self, value: &Value) -> Self {
@@ -250,26 +256,33 @@ impl Answer {
         (!text.is_empty()).then(|| text[..end].to_owned())
     }
 
+    /// How long to wait by the service's own header, such as `x-limit-reset`, if nothing is left by its `x-limit-remaining`.
+    pub(super) fn after_header(&self, prefix: &str) -> Option<Duration> {
+        let header = |name: &str| self.header(&format!("{prefix}-{name}"));
+        let is_spent = header("remaining").is_none_or(|left| left.parse::<f64>().is_ok_and(|left| left <= 0.0));
+        header("reset").filter(|_| is_spent).and_then(|text| self.until(text))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+    }
+
+    /// How far off a moment is that is written as seconds since 1970, or as a date of mail or of ISO 8601.
+    fn until(&self, text: &str) -> Option<Duration> {
+        let unix = text.parse::<i64>().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        let date = || DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).ok();
+        let moment = unix.or_else(|| date().map(|date| date.to_utc()))?;
+        Some((moment - self.now).to_std().unwrap_or_default())
+    }
+
     /// How long to wait, by `Retry-After` in seconds or as a date, or by one of the headers that say when a limit ends.
     pub(super) fn after(&self) -> Option<Duration> {
-        let header = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let until = |moment: DateTime<Utc>| (moment - self.now).to_std().unwrap_or_default();
-        let moment = |text: &str| {
-            let unix = text.parse::<i64>().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-            let date = || DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).ok();
-            unix.or_else(|| date().map(|date| date.to_utc()))
-        };
-        let retry = header(RETRY_AFTER.as_str()).and_then(|text| match text.parse::<f64>() {
+        let retry = self.header(RETRY_AFTER.as_str()).and_then(|text| match text.parse::<f64>() {
             Ok(seconds) => Duration::try_from_secs_f64(seconds.ceil()).ok(),
-            Err(_) => moment(text).map(until),
+            Err(_) => self.until(text),
         });
-        let reset = || {
-            let spent = |name: &str| header(name).is_none_or(|left| left.parse::<f64>().is_ok_and(|left| left <= 0.0));
-            ["x-rate-limit", "x-ratelimit", "ratelimit"]
-                .into_iter()
-                .find(|prefix| header(&format!("{prefix}-reset")).is_some() && spent(&format!("{prefix}-remaining")))
-                .and_then(|prefix| moment(header(&format!("{prefix}-reset"))?).map(until))
-        };
+        let reset =
+            || ["x-rate-limit", "x-ratelimit", "ratelimit"].into_iter().find_map(|prefix| self.after_header(prefix));
         retry.or_else(reset).map(|after| after.min(LONGEST_WAIT))
     }
 }

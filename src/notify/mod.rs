@@ -2,15 +2,33 @@
 //!
 //! A notifier sends one message and says what became of it; who is told what and when, and trying again, is not its business. It sees
 //! neither jobs nor the ledger: what it must remember goes through [`Memory`].
+mod apprise;
+mod bluesky;
 mod call;
 mod clean;
+mod command;
 mod count;
 pub mod delivery;
+mod discord;
+mod email;
+mod gotify;
+mod healthchecks;
+mod limit;
+mod links;
+mod mastodon;
+mod matrix;
+mod misskey;
+mod money;
 mod ntfy;
 pub mod plan;
 pub mod routes;
 pub mod settings;
+mod slack;
+mod teams;
+mod telegram;
+mod webhook;
 pub mod words;
+mod x;
 
 use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,6 +36,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +46,7 @@ use crate::{
         secret::{Redactor, SecretReader, SecretSource},
     },
     model::news::News,
+    text,
 };
 use words::{Language, Template};
 
@@ -190,12 +210,40 @@ pub struct NotifierEntry {
 }
 
 /// The notifiers.
-pub const NOTIFIERS: &[NotifierEntry] = &[ntfy::ENTRY];
+pub const NOTIFIERS: &[NotifierEntry] = &[
+    apprise::ENTRY,
+    bluesky::ENTRY,
+    command::ENTRY,
+    discord::ENTRY,
+    email::ENTRY,
+    gotify::ENTRY,
+    healthchecks::ENTRY,
+    mastodon::ENTRY,
+    matrix::ENTRY,
+    misskey::ENTRY,
+    ntfy::ENTRY,
+    slack::ENTRY,
+    teams::ENTRY,
+    telegram::ENTRY,
+    webhook::ENTRY,
+    x::ENTRY,
+];
 
 /// The notifier of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static NotifierEntry> {
     NOTIFIERS.iter().find(|entry| entry.name == name)
+}
+
+/// A message's name for a service that tells messages apart by it: 32 hexadecimal digits, the same for each try.
+fn name(key: &str) -> String {
+    text::hexadecimal(&Sha256::digest(key)[..16])
+}
+
+/// A message's mark for people, so short that it fits everywhere: services that refuse the same text twice take it.
+fn mark(key: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    Sha256::digest(key).iter().take(4).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
 /// Reads a notifier's own keys: [`NotifierEntry::parse`] of every one.
