@@ -7,6 +7,7 @@
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
 //! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
+//! - what is on the host, and who keeps it: [`coverage`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
 pub mod app;
@@ -14,6 +15,7 @@ pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod coverage;
 pub mod database;
 pub mod docker;
 pub mod http;

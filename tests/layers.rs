@@ -39,12 +39,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
+    ("coverage", &["config", "docker", "job", "kinds", "model", "text", "tree"]),
     ("job", &["kinds", "model", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
     ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
-    ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
-    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
+    (
+        "config",
+        &["bucket", "clock", "coverage", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"],
+    ),
+    (
+        "app",
+        &["clock", "config", "coverage", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"],
+    ),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub mod control;
+pub mod coverage;
 mod events;
 mod lock;
 mod rollback;

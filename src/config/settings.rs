@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     bucket::settings::BucketSettings,
+    coverage::CoverageSettings,
     docker::{Docker, DockerSettings},
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
@@ -41,6 +42,8 @@ pub struct SettingsFile {
     pub repository: BTreeMap<String, RepositorySettings>,
     /// The Docker engine whose containers jobs look after.
     pub docker: DockerSettings,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
@@ -82,6 +85,8 @@ pub struct Settings {
     pub repositories: BTreeMap<String, RepositorySettings>,
     /// The Docker engine.
     pub docker: Docker,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// Places by class, where the settings say so.
@@ -114,10 +119,11 @@ impl Settings {
             problems.extend(repository.check(&key, &known));
         }
         problems.extend(file.docker.check());
+        problems.extend(file.coverage.check());
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
-        let (repositories, defaults) = (file.repository, file.defaults);
-        Self { time_zone, data, buckets, repositories, docker, defaults, limits }
+        let (repositories, coverage, defaults) = (file.repository, file.coverage, file.defaults);
+        Self { time_zone, data, buckets, repositories, docker, coverage, defaults, limits }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.
