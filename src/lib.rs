@@ -8,6 +8,7 @@
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
 //! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`],
 //!   and [`notify`] (the services that messages go to, and their words)
+//! - what is on the host, and who keeps it: [`coverage`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
 pub mod app;
@@ -15,6 +16,7 @@ pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod coverage;
 pub mod database;
 pub mod docker;
 pub mod http;

@@ -41,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
+    ("coverage", &["config", "docker", "job", "kinds", "model", "text", "tree"]),
     ("job", &["kinds", "model", "notify", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
     (
@@ -53,13 +54,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
     (
         "config",
-        &["bucket", "clock", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository", "schedule"],
+        &[
+            "bucket", "clock", "coverage", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository",
+            "schedule",
+        ],
     ),
     (
         "app",
         &[
             "clock",
             "config",
+            "coverage",
             "http",
             "job",
             "kinds",

@@ -22,6 +22,7 @@ use crate::{
 
 mod alive;
 pub mod control;
+pub mod coverage;
 pub mod deliver;
 mod events;
 mod lock;

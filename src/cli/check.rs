@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::{Context, Exit, engine, paint};
+use super::{Context, Exit, coverage, engine, paint};
 use crate::{
     config::Config,
     job::Job,
@@ -20,7 +20,7 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
     let mut exit = Exit::Fine;
     let mut knocked = Vec::new();
     let mut locked = Vec::new();
-    let mut docker = None;
+    let (mut docker, mut covered) = (None, None);
     if connect {
         locked = unreadable_secrets(&config).await;
         if !locked.is_empty() {
@@ -30,6 +30,8 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
         if docker.as_ref().is_some_and(Result::is_err) {
             exit = Exit::Failed;
         }
+        // Where there is no engine there is nothing of containers to be kept.
+        covered = coverage::find(context, &config).await.ok();
         for (name, result) in knock(context, &config).await {
             if result.is_err() {
                 exit = Exit::Failed;
@@ -70,6 +72,7 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
                 "jobs": jobs,
                 "buckets": buckets,
                 "docker": docker.map(|found| found.map_or_else(|error| json!({ "error": error }), |said| json!({ "fine": said }))),
+                "coverage": covered.as_ref().map(|covered| json!({ "gaps": covered.gaps().count(), "warning": covered.warning() })),
                 "unreadable_secrets": locked.iter().map(|(job, error)| json!({ "job": job, "error": error })).collect::<Vec<_>>(),
             }))?
         )?;
@@ -88,6 +91,9 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
         Some(Ok(said)) => writeln!(context.out, "engine: {} ({said})", paint::good("answers"))?,
         Some(Err(error)) => writeln!(context.out, "engine: {} {error}", paint::bad("cannot be used:"))?,
         None => {}
+    }
+    if let Some(warning) = covered.and_then(|covered| covered.warning()) {
+        writeln!(context.out, "{} {warning}", paint::warning("warning:"))?;
     }
     for (job, error) in locked {
         writeln!(context.out, "job {job}: {} {error}", paint::bad("cannot be run:"))?;

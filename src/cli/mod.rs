@@ -17,6 +17,7 @@ mod bucket;
 mod check;
 mod containers;
 mod control;
+mod coverage;
 mod docker_acl;
 mod engine;
 mod init;
@@ -109,8 +110,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a commented rusuban.toml and first jobs
-    Init,
+    /// Write a commented rusuban.toml and first jobs; where Docker runs, jobs for what is on its host
+    Init(init::Arguments),
     /// Look for mistakes in all files, and show when each job will run
     Check(CheckArguments),
     /// Run the jobs on time until stopped
@@ -218,6 +219,8 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// List what is on the Docker host, which job keeps it, and what nobody keeps
+    Coverage(coverage::Arguments),
     /// Print what jobs need of the Docker engine, for a proxy that lets through no more
     DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
@@ -293,7 +296,7 @@ impl Cli {
 
     async fn carry_out(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         match command {
-            Command::Init => init::init(context),
+            Command::Init(arguments) => init::init(context, &arguments).await,
             Command::Check(arguments) => check::check(context, arguments.connect).await,
             Command::Serve => serve::serve(context).await,
             Command::Run { job, quiet } => run::run(context, &job, quiet).await,
@@ -318,6 +321,7 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::Coverage(arguments) => coverage::coverage(context, &arguments).await,
             Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await

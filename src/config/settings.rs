@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     bucket::settings::BucketSettings,
+    coverage::CoverageSettings,
     docker::{Docker, DockerSettings},
     notify::{
         delivery::DeliverySettings,
@@ -47,6 +48,8 @@ pub struct SettingsFile {
     pub repository: BTreeMap<String, RepositorySettings>,
     /// The Docker engine whose containers jobs look after.
     pub docker: DockerSettings,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// How news reach people, whatever the line does.
@@ -94,6 +97,8 @@ pub struct Settings {
     pub notifiers: BTreeMap<String, NotifierSettings>,
     /// The Docker engine.
     pub docker: Docker,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
     /// How news reach people.
@@ -128,12 +133,13 @@ impl Settings {
             problems.extend(repository.check(&key, &known));
         }
         problems.extend(file.docker.check());
+        problems.extend(file.coverage.check());
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
         problems.extend(file.notify.check());
-        let (repositories, defaults, notify) = (file.repository, file.defaults, file.notify);
+        let (repositories, coverage, defaults, notify) = (file.repository, file.coverage, file.defaults, file.notify);
         let notifiers = BTreeMap::new();
-        Self { time_zone, data, buckets, repositories, notifiers, docker, defaults, notify, limits }
+        Self { time_zone, data, buckets, repositories, notifiers, docker, coverage, defaults, notify, limits }
     }
 
     /// What notifiers are told by.

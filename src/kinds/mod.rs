@@ -6,6 +6,7 @@ pub mod container_update;
 pub mod disk_report;
 mod generations;
 pub mod http_call;
+pub mod keeping;
 mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::keeping::Keeping;
 use crate::{
     bucket::Bucket,
     clock::Clock,
@@ -63,6 +65,11 @@ pub trait Kind: Send + Sync + Debug {
     /// The sources that it reads from a Docker engine, by their names in a backup, and what each is there.
     fn docker_sources(&self) -> BTreeMap<String, DockerSource> {
         BTreeMap::new()
+    }
+
+    /// What it keeps, for whoever looks for what nobody keeps.
+    fn keeps(&self) -> Vec<Keeping> {
+        Vec::new()
     }
 
     /// Whether it keeps databases: their repository is made for small changes here and there.

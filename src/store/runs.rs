@@ -230,6 +230,26 @@ impl Store {
         .await
     }
 
+    /// When the newest run of this job ended that succeeded and did this step without an error.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn last_done(&self, job: &JobName, step: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let (job, step) = (job.clone(), step.to_owned());
+        self.read(move |connection| {
+            let ended: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT finished FROM runs WHERE job = ?1 AND outcome = 'succeeded' AND EXISTS (SELECT 1 FROM steps
+                     WHERE steps.run = runs.id AND steps.name = ?2 AND steps.error IS NULL AND steps.ended IS NOT NULL)
+                     ORDER BY id DESC LIMIT 1",
+                )?
+                .query_row((job.as_str(), &step), |row| row.get(0))
+                .optional()?;
+            Ok(ended.map(moment))
+        })
+        .await
+    }
+
     /// Runs that are queued or running, oldest first.
     ///
     /// # Errors
