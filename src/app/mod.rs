@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub mod control;
+pub mod dns;
 mod events;
 mod lock;
 mod rollback;

@@ -17,6 +17,7 @@ mod bucket;
 mod check;
 mod containers;
 mod control;
+mod dns;
 mod docker_acl;
 mod engine;
 mod init;
@@ -212,6 +213,9 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// Show which addresses dynamic DNS providers have, and lift what keeps them from being told
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print what jobs need of the Docker engine, for a proxy that lets through no more
     DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
@@ -311,6 +315,7 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::Dns(command) => dns::run(context, command).await,
             Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await

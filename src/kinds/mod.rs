@@ -4,6 +4,7 @@ pub mod command;
 pub mod container_snapshot;
 pub mod container_update;
 pub mod disk_report;
+pub mod dynamic_dns;
 mod generations;
 pub mod http_call;
 mod listening;
@@ -59,6 +60,11 @@ pub trait Kind: Send + Sync + Debug {
     /// The sources that it reads from a Docker engine, by their names in a backup, and what each is there.
     fn docker_sources(&self) -> BTreeMap<String, DockerSource> {
         BTreeMap::new()
+    }
+
+    /// The hosts whose records it keeps true.
+    fn dns_hosts(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether it keeps databases: their repository is made for small changes here and there.
@@ -305,6 +311,7 @@ pub const KINDS: &[KindEntry] = &[
     container_snapshot::ENTRY,
     container_update::ENTRY,
     disk_report::ENTRY,
+    dynamic_dns::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
     repository_care::ENTRY,
