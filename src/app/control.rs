@@ -51,6 +51,15 @@ pub enum Request {
         /// The job.
         job: JobName,
     },
+    /// Lift what keeps a job from telling its dynamic DNS provider.
+    Unblock {
+        /// The job.
+        job: JobName,
+        /// Of this host alone; of all without.
+        host: Option<String>,
+        /// Forget all else that was told, too.
+        forget: bool,
+    },
     /// Read the files again.
     Reload,
     /// Send a trial message.
@@ -157,6 +166,7 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
         Request::Cancel { run } => reply(app.cancel(run).await),
         Request::Pause { job } => reply(app.pause(&job, true).await),
         Request::Resume { job } => reply(app.pause(&job, false).await),
+        Request::Unblock { job, host, forget } => reply(app.unblock(&job, host.as_deref(), forget).await),
         Request::Reload => reply(app.reload().await),
         Request::TestNotifier { name } => reply(app.test_notifier(&name).await),
         Request::UnblockNotifier { name } => reply(app.unblock_notifier(&name).await),

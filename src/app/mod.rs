@@ -24,6 +24,7 @@ mod alive;
 pub mod control;
 pub mod coverage;
 pub mod deliver;
+pub mod dns;
 mod events;
 mod lock;
 mod memory;

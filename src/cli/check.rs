@@ -167,11 +167,11 @@ async fn knock(context: &Context<'_>, config: &Config) -> Vec<(String, Result<St
     answers
 }
 
-/// Reads each secret of the jobs, commands included, once; tells what cannot be read and the first job that needs it.
+/// Reads each secret of the jobs that are enabled, commands included, once; tells what cannot be read and the first job that needs it.
 async fn unreadable_secrets(config: &Config) -> Vec<(JobName, String)> {
     let mut read = Vec::new();
     let mut errors = Vec::new();
-    for job in config.jobs.values() {
+    for job in config.jobs.values().filter(|job| job.enabled) {
         for source in job.kind.secrets() {
             if read.contains(&source) {
                 continue;

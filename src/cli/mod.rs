@@ -18,6 +18,7 @@ mod check;
 mod containers;
 mod control;
 mod coverage;
+mod dns;
 mod docker_acl;
 mod engine;
 mod init;
@@ -221,6 +222,9 @@ enum Command {
     },
     /// List what is on the Docker host, which job keeps it, and what nobody keeps
     Coverage(coverage::Arguments),
+    /// Show which addresses dynamic DNS providers have, and lift what keeps them from being told
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print what jobs need of the Docker engine, for a proxy that lets through no more
     DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
@@ -322,6 +326,7 @@ impl Cli {
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
             Command::Coverage(arguments) => coverage::coverage(context, &arguments).await,
+            Command::Dns(command) => dns::run(context, command).await,
             Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await

@@ -4,6 +4,7 @@ pub mod command;
 pub mod container_snapshot;
 pub mod container_update;
 pub mod disk_report;
+pub mod dynamic_dns;
 mod generations;
 pub mod http_call;
 pub mod keeping;
@@ -69,6 +70,11 @@ pub trait Kind: Send + Sync + Debug {
 
     /// What it keeps, for whoever looks for what nobody keeps.
     fn keeps(&self) -> Vec<Keeping> {
+        Vec::new()
+    }
+
+    /// The hosts whose records it keeps true.
+    fn dns_hosts(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -336,6 +342,7 @@ pub const KINDS: &[KindEntry] = &[
     container_snapshot::ENTRY,
     container_update::ENTRY,
     disk_report::ENTRY,
+    dynamic_dns::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
     repository_care::ENTRY,

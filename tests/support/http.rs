@@ -61,7 +61,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), reply).await.unwrap()
+    }
+
+    /// At an address of one's own, if that is free.
+    pub(crate) async fn start_at(
+        at: SocketAddr,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (kept, reply) = (Arc::clone(&seen), Arc::new(reply));
@@ -90,7 +98,7 @@ impl Server {
                 });
             }
         });
-        Self { address, seen, task }
+        Ok(Self { address, seen, task })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
