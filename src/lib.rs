@@ -7,8 +7,7 @@
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
 //! - what: [`kinds`], and the services they use: [`docker`], [`dyndns`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`],
-//!   [`http`],
-//!   and [`notify`] (the services that messages go to, and their words)
+//!   [`http`], and [`notify`] (the services that messages go to, and their words)
 //! - what is on the host, and who keeps it: [`coverage`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
