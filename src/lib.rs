@@ -5,7 +5,7 @@
 //!
 //! - values and small tools: [`model`], [`policy`], [`clock`], [`text`]
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
-//! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
+//! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed), [`follower`] (what happened to containers)
 //! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod docker;
+pub mod follower;
 pub mod http;
 pub mod job;
 pub mod kinds;

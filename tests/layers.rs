@@ -39,12 +39,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("job", &["kinds", "model", "policy", "schedule"]),
+    ("job", &["docker", "kinds", "model", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
     ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
+    ("follower", &["clock", "docker", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
     ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
-    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
+    (
+        "app",
+        &["clock", "config", "follower", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"],
+    ),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

@@ -35,6 +35,7 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::spawn(socket.serve(Arc::clone(&app), stop.clone())),
         tokio::spawn(tidy(Arc::clone(&app), stop.clone())),
         tokio::spawn(Arc::clone(&app.runner).keep_paying(stop.clone())),
+        tokio::spawn(app.follower().run(stop.clone())),
     ];
     tracing::info!(home = %config.home.path().display(), jobs = changes.added.len(), "ready");
 

@@ -44,13 +44,14 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
         }
     }
     if jobs.is_empty() {
-        jobs = config.jobs.values().filter(|job| !job.kind.engine().is_empty()).cloned().collect();
+        jobs = config.jobs.values().filter(|job| !job.engine(false).is_empty()).cloned().collect();
     }
-    let all = access::union(jobs.iter().flat_map(|job| job.kind.engine()));
+    let labels = config.settings.docker.heeds_labels();
+    let all = access::union(jobs.iter().flat_map(|job| job.engine(labels)));
     let printed = match arguments.format {
-        _ if context.json => in_json(&jobs)?,
-        Format::Json => in_json(&jobs)?,
-        Format::Text => in_words(&jobs),
+        _ if context.json => in_json(&jobs, labels)?,
+        Format::Json => in_json(&jobs, labels)?,
+        Format::Text => in_words(&jobs, labels),
         Format::Tecnativa => tecnativa(&all),
         Format::Wollomatic => wollomatic(&all),
     };
@@ -58,10 +59,10 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
     Ok(Exit::Fine)
 }
 
-fn in_json(jobs: &[Arc<Job>]) -> anyhow::Result<String> {
+fn in_json(jobs: &[Arc<Job>], labels: bool) -> anyhow::Result<String> {
     let jobs: Vec<_> = (jobs.iter())
         .map(|job| {
-            let needs = access::union(job.kind.engine());
+            let needs = access::union(job.engine(labels));
             let root = needs.iter().any(Access::amounts_to_root);
             json!({ "job": job.name, "kind": job.kind_name, "amounts_to_root": root, "needs": needs })
         })
@@ -69,13 +70,13 @@ fn in_json(jobs: &[Arc<Job>]) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(&jobs)?))
 }
 
-fn in_words(jobs: &[Arc<Job>]) -> String {
+fn in_words(jobs: &[Arc<Job>], labels: bool) -> String {
     if jobs.is_empty() {
         return "no job uses Docker\n".to_owned();
     }
     let mut said = String::new();
     for job in jobs {
-        let needs = access::union(job.kind.engine());
+        let needs = access::union(job.engine(labels));
         if needs.is_empty() {
             said.push_str(&format!("{} ({}): does not use Docker\n\n", job.name, job.kind_name));
             continue;

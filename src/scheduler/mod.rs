@@ -10,13 +10,13 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio::sync::{Notify, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, LONGEST_SLEEP},
     job::Job,
-    model::{JobName, Missed, Outcome, Run, RunId, Trigger},
+    model::{JobName, Missed, Outcome, Run, RunId, Skipped, Trigger},
     policy::Overlap,
     runner::{Admission, Runner},
     store::{Settled, Settlement, Store, Verdict},
@@ -45,6 +45,8 @@ pub struct Scheduler {
     entries: Mutex<Entries>,
     /// Entries have changed.
     changed: Notify,
+    /// Counts changes of jobs, for whoever else looks at them.
+    version: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +114,7 @@ impl Scheduler {
     /// A scheduler without jobs.
     #[must_use]
     pub fn new(store: Store, runner: Arc<Runner>, clock: Clock) -> Self {
-        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new() }
+        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new(), version: watch::channel(0).0 }
     }
 
     /// Takes these jobs in place of those before. Runs that go on are not disturbed. A job that is new, or whose schedule has
@@ -175,7 +177,33 @@ impl Scheduler {
         self.store.anchor(wrong, now).await?;
         self.store.settle(anchors).await?;
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(changes)
+    }
+
+    /// The jobs that may start by themselves: those that are enabled and not paused.
+    #[must_use]
+    pub fn awake(&self) -> Vec<Arc<Job>> {
+        let entries = self.lock();
+        let awake = entries.jobs.values().filter(|entry| entry.job.enabled && entry.paused.is_none());
+        awake.map(|entry| Arc::clone(&entry.job)).collect()
+    }
+
+    /// Tells whenever the jobs have changed, or which of them are paused.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Starts a job for something that has happened, if its `overlap` lets it; else says what was in the way.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn start_unless_busy(&self, job: &Arc<Job>, trigger: Trigger) -> anyhow::Result<Result<Run, Skipped>> {
+        match self.runner.admit(job) {
+            Admission::Skip(why) => Ok(Err(why)),
+            _ => Ok(Ok(self.run_now(Arc::clone(job), trigger).await?)),
+        }
     }
 
     /// Starts runs when they are due, until `stop`.
@@ -225,6 +253,7 @@ impl Scheduler {
             entry.paused.get_or_insert(now);
             entry.next = None;
         }
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
@@ -244,6 +273,7 @@ impl Scheduler {
             }
         }
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 

@@ -166,6 +166,7 @@ fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
         enabled: true,
         schedule: None,
         after: Vec::new(),
+        on: None,
         policies: policies(),
         source: "".into(),
     }

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod kind;
 pub(crate) mod mutate;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod restic;
 pub(crate) mod rustic;
 pub(crate) mod tls;
