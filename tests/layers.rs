@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("coverage", &["config", "docker", "job", "kinds", "model", "text", "tree"]),
-    ("job", &["kinds", "model", "notify", "policy", "schedule"]),
+    ("job", &["docker", "kinds", "model", "notify", "policy", "schedule"]),
     ("store", &["clock", "model", "policy"]),
     (
         "runner",
@@ -54,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
+    ("follower", &["clock", "docker", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
     (
         "config",
         &[
@@ -67,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "coverage",
+            "follower",
             "http",
             "job",
             "kinds",

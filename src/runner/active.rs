@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ActiveRun, gate::Gate, locks::Lock, record::RunRecord};
 use crate::{
     clock::Clock,
-    model::{JobName, Run, RunId},
+    model::{JobName, Run, RunId, Trigger},
     store::Store,
 };
 
@@ -15,6 +15,7 @@ use crate::{
 pub(super) struct Active {
     pub(super) id: RunId,
     pub(super) job: JobName,
+    pub(super) trigger: Trigger,
     pub(super) queued: DateTime<Utc>,
     pub(super) record: Arc<RunRecord>,
     /// Set when it is asked to stop as a whole; a time limit asks one attempt.
@@ -43,6 +44,7 @@ impl Active {
         Arc::new(Self {
             id: run.id,
             job: run.job.clone(),
+            trigger: run.trigger.clone(),
             queued: run.queued,
             record: RunRecord::new(store.clone(), clock.clone(), run.job.clone(), run.id),
             stopping: CancellationToken::new(),

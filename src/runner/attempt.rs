@@ -26,6 +26,7 @@ impl Work<'_> {
         let cx = Cx {
             job: active.job.clone(),
             run: active.id,
+            trigger: active.trigger.clone(),
             clock: self.runner.clock.clone(),
             cancelled: cancelled.clone(),
             grace: job.policies.grace.0,
