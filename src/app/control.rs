@@ -62,6 +62,16 @@ pub enum Request {
     },
     /// Read the files again.
     Reload,
+    /// Send a trial message.
+    TestNotifier {
+        /// The notifier.
+        name: String,
+    },
+    /// Try a notifier again.
+    UnblockNotifier {
+        /// The notifier.
+        name: String,
+    },
 }
 
 /// What the server answers, a line each.
@@ -158,6 +168,8 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
         Request::Resume { job } => reply(app.pause(&job, false).await),
         Request::Unblock { job, host, forget } => reply(app.unblock(&job, host.as_deref(), forget).await),
         Request::Reload => reply(app.reload().await),
+        Request::TestNotifier { name } => reply(app.test_notifier(&name).await),
+        Request::UnblockNotifier { name } => reply(app.unblock_notifier(&name).await),
     };
     send(&mut write, &reply).await
 }

@@ -7,6 +7,7 @@ pub mod disk_report;
 pub mod dynamic_dns;
 mod generations;
 pub mod http_call;
+pub mod keeping;
 mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
@@ -19,6 +20,7 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::keeping::Keeping;
 use crate::{
     bucket::Bucket,
     clock::Clock,
@@ -26,7 +28,11 @@ use crate::{
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
     docker::{Access, Docker, Engine},
-    model::{Debt, DebtId, JobName, Level, RunId},
+    model::{
+        Debt, DebtId, JobName, Level, RunId,
+        news::{Event, Severity},
+    },
+    notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -60,6 +66,11 @@ pub trait Kind: Send + Sync + Debug {
     /// The sources that it reads from a Docker engine, by their names in a backup, and what each is there.
     fn docker_sources(&self) -> BTreeMap<String, DockerSource> {
         BTreeMap::new()
+    }
+
+    /// What it keeps, for whoever looks for what nobody keeps.
+    fn keeps(&self) -> Vec<Keeping> {
+        Vec::new()
     }
 
     /// The hosts whose records it keeps true.
@@ -188,6 +199,10 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// What notifiers are told by.
+    pub rules: Arc<Rules>,
+    /// The notifiers by name.
+    pub notifiers: BTreeMap<String, Arc<NotifierSettings>>,
     /// The Docker engine.
     pub docker: Docker,
     /// Days and weekdays in backups' names and retention are of this zone.
@@ -224,8 +239,24 @@ pub trait Record: Send + Sync + Debug {
     /// What an earlier run of this job remembered under `key`.
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
 
+    /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
+    fn tell(&self, told: Told);
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+}
+
+/// What a kind has to tell, beside how its run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// What happened.
+    pub event: Event,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line.
+    pub what: String,
+    /// Further lines.
+    pub lines: Vec<String>,
 }
 
 /// How far a step has come.

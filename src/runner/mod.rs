@@ -6,6 +6,7 @@ mod debts;
 mod gate;
 mod hooks;
 mod locks;
+pub mod news;
 mod owed;
 mod record;
 mod recover;
@@ -27,6 +28,7 @@ use crate::{
     job::Job,
     kinds::{Progress, Services},
     model::{JobName, Line, Outcome, Run, RunId, Skipped},
+    notify::plan::Rules,
     policy::Overlap,
     store::Store,
 };
@@ -186,7 +188,7 @@ impl Runner {
         let runner = Arc::clone(self);
         tokio::spawn(async move {
             let (outcome, message) = work::work(&runner, &job, &active, turn).await;
-            runner.end(&active, outcome, message).await;
+            runner.end(&job, &active, outcome, message).await;
         });
     }
 
@@ -241,8 +243,9 @@ impl Runner {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    async fn end(&self, active: &Active, outcome: Outcome, message: String) {
-        if let Err(error) = self.store.run_finished(active.id, outcome, &message).await {
+    async fn end(&self, job: &Arc<Job>, active: &Active, outcome: Outcome, message: String) {
+        let (store, rules, told) = (&self.store, Arc::clone(&self.services().rules), active.record.take_told());
+        if let Err(error) = news::close(store, job, rules, active.id, outcome, &message, told).await {
             tracing::error!(job = %active.job, run = %active.id, %outcome, error = format!("{error:#}"), "the run's end could not be written");
         }
         match outcome {
@@ -265,6 +268,12 @@ impl Runner {
         // Last, so that whoever waits for the end of all has heard of each.
         let runs = self.runs();
         self.count.send_replace(runs.active.len());
+    }
+
+    /// What notifiers are told by.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.services().rules)
     }
 
     fn services(&self) -> Arc<Services> {

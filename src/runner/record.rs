@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Event, clean::Cleaner};
 use crate::{
     clock::Clock,
-    kinds::{Progress, Record},
+    kinds::{Progress, Record, Told},
     model::{Debt, DebtId, JobName, Level, Line, RunId, Step},
     store::Store,
 };
@@ -28,6 +28,8 @@ const FIRST: (u64, usize) = (8_000, 8 << 20);
 const LAST: (usize, usize) = (2_000, 2 << 20);
 /// Steps that are kept.
 const STEPS: usize = 5_000;
+/// News that one run may have, beside its end.
+const MOST_TOLD: usize = 20;
 /// Lines are written this long after the first of them was said, or when there are so many.
 const GATHER: (Duration, usize) = (Duration::from_millis(200), 100);
 
@@ -66,6 +68,8 @@ struct Kept {
     progress_is_new: bool,
     step: Option<String>,
     debts: Vec<(DebtId, Debt)>,
+    /// What is to be told when the run ends.
+    news: Vec<Told>,
     closed: bool,
 }
 
@@ -167,6 +171,11 @@ impl RunRecord {
             last
         };
         self.write_lines(last).await;
+    }
+
+    /// What is to be told; it is the caller's now.
+    pub(super) fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.kept().news)
     }
 
     async fn write(&self) {
@@ -324,6 +333,16 @@ impl Record for RunRecord {
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         self.store.fact(&self.job, key).await
+    }
+
+    fn tell(&self, told: Told) {
+        let clean = |text: &str| self.clean(text);
+        let Told { event, severity, what, lines } = told;
+        let told = Told { event, severity, what: clean(&what), lines: lines.iter().map(|line| clean(line)).collect() };
+        let mut kept = self.kept();
+        if kept.news.len() < MOST_TOLD {
+            kept.news.push(told);
+        }
     }
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {

@@ -16,16 +16,20 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::{
     clock::Clock,
-    model::{JobName, Missed, RunId, Skipped, Trigger},
+    model::{JobName, Missed, RunId, Skipped, Trigger, news::Outgoing},
 };
 
 mod debts;
+mod outbox;
+mod past;
 mod runs;
 mod schema;
 mod slots;
 mod tidy;
 mod writer;
 
+pub use outbox::{Answer, End, Line, OpenMessage, OutboxRow};
+pub use past::{Past, Standing};
 pub use runs::RunFilter;
 pub use slots::{Cursor, SlotRow};
 use writer::{WhenFull, Work, Writer};
@@ -52,6 +56,8 @@ pub struct Settlement {
     pub slots: Vec<Settled>,
     /// Everything up to here is settled now.
     pub cursor: DateTime<Utc>,
+    /// What is to be told of it.
+    pub news: Vec<Outgoing>,
 }
 
 /// One slot, or a long gap's many, and what becomes of it.

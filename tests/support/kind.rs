@@ -13,7 +13,7 @@ use rusuban::{
     bucket::Bucket,
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
-    kinds::{self, Cx, Kind, Progress, Record, Services},
+    kinds::{self, Cx, Kind, Progress, Record, Services, Told},
     model::{Debt, DebtId, Level, RunId},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ pub(crate) struct Kept {
     pub(crate) lines: Mutex<Vec<(Level, String)>>,
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
+    pub(crate) told: Mutex<Vec<Told>>,
     numbers: AtomicI64,
 }
 
@@ -67,6 +68,10 @@ impl Record for Kept {
         Ok(self.facts.lock().unwrap().get(key).cloned())
     }
 
+    fn tell(&self, told: Told) {
+        self.told.lock().unwrap().push(told);
+    }
+
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
@@ -90,6 +95,8 @@ pub(crate) fn context(
         store: home.join("store"),
         buckets: buckets.into_iter().collect(),
         repositories: BTreeMap::new(),
+        rules: Arc::default(),
+        notifiers: BTreeMap::new(),
         docker: crate::support::docker::none(),
         time_zone: chrono_tz::UTC,
         http: rusuban::http::client().unwrap(),

@@ -50,6 +50,9 @@ pub struct Memory {
     /// Since when they are others than before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<DateTime<Utc>>,
+    /// The address before, until its change was told as news: a run that fails tells of that alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untold: Option<Addresses>,
     /// When a provider last took something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told_at: Option<DateTime<Utc>>,
