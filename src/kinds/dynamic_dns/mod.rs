@@ -76,6 +76,12 @@ impl Kind for DynamicDns {
         let mut memory = recall(cx).await?;
         self.lift(cx, &mut memory).await?;
         self.provider.provider().name().clone_into(&mut memory.provider);
+        let [known, salt] = &memory.settings;
+        if known.is_empty() || *known != seal::quick(&self.provider, salt) {
+            memory.begin_anew();
+            let salt = seal::salt()?;
+            memory.settings = [seal::quick(&self.provider, &salt), salt];
+        }
         let names = self.dns_hosts();
         memory.hosts.retain(|name, _| names.contains(name));
         let lines = Lines::new(cx.services.http.clone(), self.patience.0);
@@ -223,6 +229,7 @@ impl DynamicDns {
                 text::ago(sending.at, now)
             ));
             if !self.verify {
+                host.is_unsure_of(sending.addresses);
                 continue;
             }
             let looks = sending.addresses.each().map(|address| record::look(name, address, self.resolver()));
@@ -234,6 +241,8 @@ impl DynamicDns {
                 cx.info(format!("{name}: it was taken, the record says {}", sending.addresses));
                 sending.addresses.each().for_each(|address| host.has(address, sending.at, true));
                 (host.sending, host.tries) = (None, 0);
+            } else {
+                host.is_unsure_of(sending.addresses);
             }
         }
         Ok(())
