@@ -58,7 +58,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "bucket", "clock", "coverage", "docker", "http", "job", "kinds", "model", "notify", "policy", "repository",
+            "bucket",
+            "clock",
+            "coverage",
+            "docker",
+            "http",
+            "job",
+            "kinds",
+            "model",
+            "notify",
+            "policy",
+            "repository",
             "schedule",
         ],
     ),
