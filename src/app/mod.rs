@@ -19,11 +19,11 @@ use crate::{
     store::Store,
 };
 
+mod asked;
 pub mod control;
 pub mod coverage;
 mod events;
 mod lock;
-mod rollback;
 pub mod serve;
 
 pub use events::Events;

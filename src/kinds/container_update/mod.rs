@@ -266,6 +266,7 @@ impl ContainerUpdate {
             check: self.check.as_deref(),
             watch: self.watch.0,
             labels: label.into_iter().collect(),
+            volumes: BTreeMap::new(),
             old: Old::Removed,
             start: false,
         };
