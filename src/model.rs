@@ -418,6 +418,16 @@ pub enum Debt {
     },
     /// A container that takes another's place: it is made to be there, or the other is brought back.
     Swap(Swap),
+    /// Containers that take the places of others, all of them or none.
+    Swaps {
+        /// Each of them, in the order in which they are stopped.
+        all: Vec<Swap>,
+    },
+    /// A volume that was made to be filled: removed, unless it is whole.
+    Volume {
+        /// Its name.
+        name: String,
+    },
     /// A container that was made and perhaps not started: removed, unless it has run.
     Unstarted {
         /// Its name.

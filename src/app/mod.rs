@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod alive;
+mod asked;
 pub mod control;
 pub mod coverage;
 pub mod deliver;
@@ -30,7 +31,6 @@ mod events;
 mod lock;
 mod memory;
 mod overlook;
-mod rollback;
 pub mod serve;
 
 use deliver::{Delivery, Setup};

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Refusal, control::Socket, rollback};
+use super::{App, Refusal, asked, control::Socket};
 use crate::store::Histories;
 
 /// How often the files are looked at.
@@ -98,7 +98,7 @@ async fn tidy(app: Arc<App>, stop: CancellationToken) {
             .jobs
             .values()
             .map(|job| (job.name.clone(), job.policies.history))
-            .chain(rollback::history())
+            .chain(asked::histories())
             .collect();
         if let Err(error) = app.store().tidy_outbox().await {
             tracing::warn!("remove what was told long ago: {error:#}");

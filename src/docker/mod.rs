@@ -29,7 +29,7 @@ mod snapshots;
 mod spec;
 pub mod swap;
 mod targets;
-mod vessel;
+pub mod vessel;
 mod volume;
 
 pub use access::Access;

@@ -243,6 +243,7 @@ async fn remove<'a>(
     let decision = decide(&generations, rule, cx.services.time_zone, cx.clock.now());
     let refused = decision.refused.or_else(|| suspicious_source(cx, kept, newest));
     if let Some(why) = refused {
+        let why = kept.iter().fold(why, |why, one| why.replace(&one.id, &stored.shown(&one.id)));
         cx.warn(format!("{why}. Nothing is removed"));
         return format!("{} kept, none removed: look at its log", generations.len());
     }
@@ -284,7 +285,7 @@ impl Kept {
         let sources = snapshot.rusuban.iter().flat_map(|facts| &facts.sources);
         let parts = sources.map(|source| Part {
             name: source.name.clone(),
-            is_tree: source.kind == "path",
+            is_tree: ["path", "gathered"].contains(&source.kind.as_str()),
             bytes: source.bytes,
         });
         Self {

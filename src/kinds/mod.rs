@@ -1,5 +1,6 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod backup;
+mod beside;
 pub mod boot;
 pub mod command;
 pub mod container_snapshot;
@@ -13,6 +14,7 @@ mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
 pub mod repository_care;
+pub mod restore;
 pub mod rollback;
 pub mod routes;
 mod swap;
@@ -298,6 +300,9 @@ pub trait Record: Send + Sync + Debug {
 
     /// Shows how far the current step has come, to whoever follows; not kept.
     fn progress(&self, progress: Progress);
+
+    /// Tells something to the program that follows the run, if one does; not kept.
+    fn told(&self, _value: serde_json::Value) {}
 
     /// A step begins.
     fn step_began(&self, name: &str);

@@ -93,6 +93,8 @@ pub enum Event {
     },
     /// How far the current step has come.
     Progress(Progress),
+    /// Something for the program that asked for the run.
+    Told(serde_json::Value),
     /// The run ended: the last event.
     Finished(Outcome, String),
 }

@@ -292,6 +292,10 @@ impl Record for RunRecord {
         }
     }
 
+    fn told(&self, value: serde_json::Value) {
+        self.tell(Event::Told(value));
+    }
+
     fn step_began(&self, name: &str) {
         let name = self.clean(name);
         let began = self.clock.now();

@@ -24,6 +24,7 @@ use self::{
 use super::{
     Cx, Kind, KindEntry, Site, Summary,
     keeping::{How, Keeping, Kept},
+    quiet::Claim,
 };
 use crate::{
     config::{mistake::Problem, units::Span},
@@ -127,6 +128,11 @@ impl Kind for ContainerSnapshot {
                 if cx.cancelled.is_cancelled() {
                     return Err(format!("{name}: not begun"));
                 }
+                // What a pattern found is in no lock of this run: a backup may have stopped it, or an update be at work on it.
+                let _claim = tokio::select! {
+                    claim = Claim::take([taking.container.id.clone()].into()) => claim,
+                    () = cx.cancelled.cancelled() => return Err(format!("{name}: not begun")),
+                };
                 cx.step(&name, taking.take()).await.map_err(|error| format!("{name}: {error:#}"))
             }
         });
