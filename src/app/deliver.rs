@@ -218,8 +218,7 @@ impl Delivery {
             Some(Tried { parts: serde_json::from_value(open.parts).ok()?, is_put_off: open.is_put_off })
         });
         let ear = setup.rules.ears.get(name).copied().unwrap_or_default();
-        let failed = line.failing.is_some();
-        let Next::Send(parcel) = plan::next(&waiting, tried.as_ref(), ear, &setup.rules, failed, now) else {
+        let Next::Send(parcel) = plan::next(&waiting, tried.as_ref(), ear, &setup.rules, line.failing, now) else {
             return Ok(false);
         };
         self.send(&setup, name, notifier, &parcel, line, stop).await

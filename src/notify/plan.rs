@@ -13,6 +13,9 @@ pub const GROUP: Duration = Duration::from_secs(30);
 pub const MOST_TOGETHER: usize = 50;
 /// What waited for longer than this beyond its time is told with the reason.
 const LATE: TimeDelta = TimeDelta::minutes(2);
+/// For so long a message that was not taken is tried again as it is, since it may have arrived all the same; then all that waits is told
+/// together.
+const SAME: TimeDelta = TimeDelta::minutes(5);
 /// The wait after the first failure of a line; doubled for each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait that we choose ourselves: so long after a line is well again, at most, all is told.
@@ -128,14 +131,14 @@ impl Parcel {
     }
 }
 
-/// What to do for a notifier whose line is free. `waiting` are its rows in order; `line_failed` when its last tries did not get through.
+/// What to do for a notifier whose line is free. `waiting` are its rows in order; `failing` since when it did not get through.
 #[must_use]
 pub fn next(
     waiting: &[Waiting],
     tried: Option<&Tried>,
     ear: Ear,
     rules: &Rules,
-    line_failed: bool,
+    failing: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Next {
     let until = |row: &Waiting| match ear.quiet {
@@ -146,7 +149,7 @@ pub fn next(
     };
     if let Some(tried) = tried.filter(|tried| !tried.is_put_off) {
         // It may have arrived: the same again, whatever has come since.
-        return again(waiting, &tried.parts, ear, rules, line_failed, now);
+        return again(waiting, &tried.parts, ear, rules, failing, now);
     }
     let Some(first) = waiting.iter().map(&until).min() else { return Next::Nothing };
     if first > now {
@@ -156,14 +159,15 @@ pub fn next(
     let due: Vec<&Waiting> = waiting.iter().filter(|row| until(row) <= together).collect();
     let parts = merge(&due);
     if let Some(tried) = tried
+        && failing.is_some_and(|since| now - since < SAME)
         && !tried.parts.told.is_empty()
         && tried.parts.told.iter().all(|id| parts.told.contains(id))
         && !goes_on(&due, &tried.parts)
     {
         // What has come since does not change what it says: the same again, under the same key.
-        return again(waiting, &tried.parts, ear, rules, line_failed, now);
+        return again(waiting, &tried.parts, ear, rules, failing, now);
     }
-    again(waiting, &parts, ear, rules, line_failed, now)
+    again(waiting, &parts, ear, rules, failing, now)
 }
 
 /// Whether something has come since that belongs to what these rows tell.
@@ -173,7 +177,14 @@ fn goes_on(due: &[&Waiting], parts: &Parts) -> bool {
     due.iter().any(|row| !is_part(row) && row.news.story().is_some_and(|story| stories.contains(&story)))
 }
 
-fn again(waiting: &[Waiting], parts: &Parts, ear: Ear, rules: &Rules, line_failed: bool, now: DateTime<Utc>) -> Next {
+fn again(
+    waiting: &[Waiting],
+    parts: &Parts,
+    ear: Ear,
+    rules: &Rules,
+    failing: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Next {
     let told: Vec<&Waiting> = waiting.iter().filter(|row| parts.told.contains(&row.id)).collect();
     let Some(oldest) = waiting
         .iter()
@@ -186,7 +197,7 @@ fn again(waiting: &[Waiting], parts: &Parts, ear: Ear, rules: &Rules, line_faile
     let was_quiet = ear.quiet.is_some_and(|quiet| quiet.covers(oldest.with_timezone(&rules.time_zone).time()));
     let delay = match now - oldest > LATE {
         false => None,
-        true if !line_failed && was_quiet => Some(Delay::Quiet),
+        true if failing.is_none() && was_quiet => Some(Delay::Quiet),
         true => Some(Delay::Line),
     };
     let key = match told.as_slice() {
@@ -313,3 +324,6 @@ pub fn last_monday(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
     let this = at(zone, monday.and_time(nine));
     if this <= now { this } else { at(zone, (monday - TimeDelta::days(7)).and_time(nine)) }
 }
+
+#[cfg(test)]
+mod tests;
