@@ -14,6 +14,7 @@ mod mistakes;
 mod outbox;
 mod plain;
 mod process;
+mod report;
 mod repository;
 mod runner;
 mod schedule;

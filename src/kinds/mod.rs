@@ -8,7 +8,9 @@ mod generations;
 pub mod http_call;
 mod listening;
 pub mod mirror;
+mod mounts;
 pub(crate) mod quiet;
+pub mod report;
 pub mod repository_care;
 pub mod rollback;
 mod swap;
@@ -16,6 +18,7 @@ mod swap;
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
     model::{
         Debt, DebtId, JobName, Level, RunId,
         news::{Event, Severity},
+        overview::Overview,
     },
     notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
@@ -229,6 +233,9 @@ pub trait Record: Send + Sync + Debug {
     /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
     fn tell(&self, told: Told);
 
+    /// How the house was since then: every job, and every check.
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview>;
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
 }
@@ -331,6 +338,7 @@ pub const KINDS: &[KindEntry] = &[
     disk_report::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
+    report::ENTRY,
     repository_care::ENTRY,
 ];
 

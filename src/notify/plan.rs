@@ -52,19 +52,21 @@ pub struct Ear {
 /// The rows of these news: one for each notifier that hears of them.
 #[must_use]
 pub fn outgoing(notify: &Notify, rules: &Rules, news: &News, now: DateTime<Utc>) -> Vec<Outgoing> {
+    let only_if_begun = notify.ends_for_those_told(news.event);
     let wants = |name: &&str| {
         let ear = rules.ears.get(*name).copied().unwrap_or_default();
-        ear.min_severity.is_none_or(|least| news.severity >= least)
+        only_if_begun || ear.min_severity.is_none_or(|least| news.severity >= least)
     };
     let not_before = now + TimeDelta::from_std(rules.group).unwrap_or_default();
-    notify.who(news).into_iter().filter(wants).map(|name| row(news, name, not_before)).collect()
+    let row = |name| Outgoing { only_if_begun, ..row(news, name, not_before) };
+    notify.who(news).into_iter().filter(wants).map(row).collect()
 }
 
 /// The row of these news for one notifier. Its key is the same whoever makes it.
 #[must_use]
 pub fn row(news: &News, notifier: &str, not_before: DateTime<Utc>) -> Outgoing {
     let key = format!("{}:{notifier}", news.key());
-    Outgoing { key, notifier: notifier.to_owned(), news: news.clone(), not_before }
+    Outgoing { key, notifier: notifier.to_owned(), news: news.clone(), not_before, only_if_begun: false }
 }
 
 /// A row of the outbox that waits.
@@ -147,6 +149,8 @@ pub fn next(
         }
         _ => row.not_before,
     };
+    // One whose rows have an end by now is over, whatever the ledger can say of it yet.
+    let tried = tried.filter(|tried| waiting.iter().any(|row| tried.parts.told.contains(&row.id)));
     if let Some(tried) = tried.filter(|tried| !tried.is_put_off) {
         // It may have arrived: the same again, whatever has come since.
         return again(waiting, &tried.parts, ear, rules, failing, now);

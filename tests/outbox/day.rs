@@ -69,7 +69,7 @@ async fn what_could_not_be_told_for_two_weeks_is_given_up_and_that_is_told() {
     assert_eq!(mail.heard(), [(Event::NotifierBroken, "notifier:feed".to_owned())]);
     let told = mail.took.lock().unwrap()[0].news[0].what.clone();
     assert!(
-        told.contains("1 message for it could not be told for 2w and were given up") && told.contains("untold.log"),
+        told.contains("1 message for it could not be told for 2w: given up") && told.contains("untold.log"),
         "{told}"
     );
     assert!(post.untold().contains("check:sites:blog failed"), "{}", post.untold());

@@ -1,4 +1,5 @@
 //! From what happens to who is told: nothing is lost, nothing comes twice, and a dead line or notifier holds nobody else up.
+mod command_line;
 mod day;
 mod killed;
 mod lines;
@@ -210,5 +211,5 @@ async fn until(what: &str, so: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    tokio::time::timeout(Duration::from_secs(40), wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }

@@ -171,7 +171,7 @@ fn slots_that_went_by_are_told_as_one_and_time_alone_brings_reminders_lateness_a
 #[tokio::test]
 async fn a_target_that_was_missed_is_met_again_by_the_next_success() {
     let house = House::new();
-    let job = told(shell("a", "true"), "{ target_missed = ['feed'], recovered = ['feed'] }");
+    let job = told(shell("a", "true"), "{ target_missed = ['feed'], critical = ['phone'], info = ['other'] }");
     let target = rusuban::notify::routes::Target { age: Some(Span(Duration::from_millis(1))), time: None };
     let job = Job { target, ..job };
     house.run(&job).await;
@@ -183,7 +183,16 @@ async fn a_target_that_was_missed_is_met_again_by_the_next_success() {
     }
     house.run(&job).await;
     house.run(&job).await;
-    assert_eq!(house.events().await, [to("feed", Event::TargetMissed), to("feed", Event::Recovered)]);
+    let events: Vec<_> = house.events().await.into_iter().filter(|(name, _)| name != "other").collect();
+    let expected = [
+        to("feed", Event::TargetMissed),
+        to("phone", Event::TargetMissed),
+        to("feed", Event::Recovered),
+        to("phone", Event::Recovered),
+    ];
+    assert_eq!(events, expected, "whoever heard that it was missed, and nobody else");
+    let others = house.events().await.into_iter().filter(|(name, _)| name == "other");
+    assert_eq!(others.collect::<Vec<_>>(), [to("other", Event::FirstSuccess)]);
     assert_eq!(outcome(&house.run(&job).await), Outcome::Succeeded);
 }
 

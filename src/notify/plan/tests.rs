@@ -57,11 +57,26 @@ fn routes_are_by_event_and_severity_and_whoever_hears_of_a_failure_hears_of_its_
     let routes = "{ failed = ['mail'], to = ['feed'], critical = ['phone', 'mail'] }";
     assert_eq!(who(routes, Event::Failed, Warning), ["mail"]);
     assert_eq!(who(routes, Event::StillFailing, Warning), ["mail"]);
-    assert_eq!(who(routes, Event::Recovered, Warning), ["mail"]);
+    // Of these, whoever has heard that it began: the ledger knows.
+    assert_eq!(who(routes, Event::Recovered, Info), ["mail", "feed", "phone"]);
     assert_eq!(who(routes, Event::Missed, Info), ["feed"]);
     assert_eq!(who(routes, Event::Failed, Critical), ["mail", "phone"]);
     assert_eq!(who("{ failed = ['mail'], recovered = [] }", Event::Recovered, Warning), [""; 0]);
     assert_eq!(who("{ failed = ['mail'] }", Event::Missed, Warning), [""; 0]);
+}
+
+#[test]
+fn nobody_hears_of_what_matters_less_than_he_wants_to_hear_of() {
+    let ear = Ear { min_severity: Some(Severity::Critical), ..Ear::default() };
+    let rules = Rules { ears: [("phone".to_owned(), ear)].into(), ..Rules::default() };
+    let rows = |notify: &str, event| -> Vec<(String, bool)> {
+        let rows = outgoing(&names(notify), &rules, &news(1, event, 0), at(0));
+        rows.into_iter().map(|row| (row.notifier, row.only_if_begun)).collect()
+    };
+    assert_eq!(rows("['feed', 'phone']", Event::Failed), [("feed".to_owned(), false)]);
+    let both = [("feed".to_owned(), true), ("phone".to_owned(), true)];
+    assert_eq!(rows("['feed', 'phone']", Event::Recovered), both, "the ledger knows who has heard of it");
+    assert_eq!(rows("{ failed = ['phone'], recovered = ['feed'] }", Event::Recovered), [("feed".to_owned(), false)]);
 }
 
 #[test]
