@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod happening;
 pub mod news;
+pub mod overview;
 pub mod watch;
 
 /// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.

@@ -61,8 +61,18 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
                     reload(&app, "the files have changed").await;
                 }
                 let ledger = app.store().trouble();
-                if ledger.is_some() && trouble.is_none() {
-                    tracing::error!("{}", ledger.as_deref().unwrap_or_default());
+                match (&ledger, &trouble) {
+                    (Some(why), None) => {
+                        tracing::error!("{why}");
+                        let (delivery, why) = (Arc::clone(&app.delivery), why.clone());
+                        tokio::spawn(async move { delivery.cry(&why).await });
+                    }
+                    (None, Some(_)) => {
+                        if let Err(error) = app.delivery.calm().await {
+                            tracing::error!("tell that the ledger can be written again: {error:#}");
+                        }
+                    }
+                    _ => {}
                 }
                 trouble = ledger;
             }

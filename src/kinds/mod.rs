@@ -12,7 +12,9 @@ pub mod http_call;
 pub mod keeping;
 mod listening;
 pub mod mirror;
+mod mounts;
 pub(crate) mod quiet;
+pub mod report;
 pub mod repository_care;
 pub mod restore;
 pub mod rollback;
@@ -22,6 +24,7 @@ mod swap;
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use self::keeping::Keeping;
@@ -35,6 +38,7 @@ use crate::{
     model::{
         Debt, DebtId, JobName, Level, RunId, Trigger,
         news::{Event, Severity},
+        overview::Overview,
     },
     notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
@@ -322,6 +326,9 @@ pub trait Record: Send + Sync + Debug {
     /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
     fn tell(&self, told: Told);
 
+    /// How the house was since then: every job, and every check.
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview>;
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
 }
@@ -434,6 +441,7 @@ pub const KINDS: &[KindEntry] = &[
     dynamic_dns::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
+    report::ENTRY,
     repository_care::ENTRY,
     routes::ENTRY,
 ];

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ActiveRun, gate::Gate, locks::Lock, record::RunRecord};
 use crate::{
     clock::Clock,
-    model::{JobName, Run, RunId, Trigger},
+    model::{JobName, Run, RunId, Trigger, overview::Card},
     store::Store,
 };
 
@@ -40,13 +40,13 @@ enum Waits {
 }
 
 impl Active {
-    pub(super) fn new(store: &Store, clock: &Clock, run: &Run) -> Arc<Self> {
+    pub(super) fn new(store: &Store, clock: &Clock, run: &Run, cards: Arc<Vec<Card>>) -> Arc<Self> {
         Arc::new(Self {
             id: run.id,
             job: run.job.clone(),
             trigger: run.trigger.clone(),
             queued: run.queued,
-            record: RunRecord::new(store.clone(), clock.clone(), run.job.clone(), run.id),
+            record: RunRecord::new(store.clone(), clock.clone(), run.job.clone(), run.id, cards),
             stopping: CancellationToken::new(),
             state: Mutex::default(),
         })

@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     job::Job,
     kinds::{Progress, Services, quiet},
-    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped},
+    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped, overview::Card},
     notify::plan::Rules,
     policy::Overlap,
     store::Store,
@@ -46,6 +46,8 @@ pub struct Runner {
     store: Store,
     clock: Clock,
     services: Mutex<Arc<Services>>,
+    /// All jobs, for reports.
+    cards: Mutex<Arc<Vec<Card>>>,
     gate: Arc<Gate>,
     runs: Mutex<Runs>,
     /// How many runs have not ended.
@@ -136,6 +138,7 @@ impl Runner {
             store,
             clock,
             services: Mutex::new(services),
+            cards: Mutex::default(),
             gate: Gate::new(limits),
             runs: Mutex::default(),
             count: watch::channel(0).0,
@@ -177,7 +180,7 @@ impl Runner {
                     }
                 }
             }
-            let active = Active::new(&self.store, &self.clock, &run);
+            let active = Active::new(&self.store, &self.clock, &run, self.cards());
             runs.of_job.entry(run.job.clone()).or_default().push(run.id);
             runs.active.insert(run.id, Arc::clone(&active));
             self.count.send_replace(runs.active.len());
@@ -244,6 +247,15 @@ impl Runner {
     /// Gives these services to runs that begin from now on; the others keep theirs.
     pub fn set_services(&self, services: Arc<Services>) {
         *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// Tells runs that begin from now on which jobs there are.
+    pub fn set_cards(&self, cards: Vec<Card>) {
+        *self.cards.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(cards);
+    }
+
+    fn cards(&self) -> Arc<Vec<Card>> {
+        Arc::clone(&self.cards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets how many runs of each class are at work at once. Nobody who is at work is stopped.

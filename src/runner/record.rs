@@ -18,7 +18,10 @@ use super::{Event, clean::Cleaner};
 use crate::{
     clock::Clock,
     kinds::{Progress, Record, Told},
-    model::{Debt, DebtId, JobName, Level, Line, RunId, Step},
+    model::{
+        Debt, DebtId, JobName, Level, Line, RunId, Step,
+        overview::{Card, Overview},
+    },
     store::Store,
 };
 
@@ -39,6 +42,8 @@ pub(super) struct RunRecord {
     clock: Clock,
     job: JobName,
     run: RunId,
+    /// All jobs, as this run may know them.
+    cards: Arc<Vec<Card>>,
     /// Made when the first one follows: its memory is taken at once.
     events: OnceLock<broadcast::Sender<Event>>,
     kept: Mutex<Kept>,
@@ -85,12 +90,13 @@ impl fmt::Debug for RunRecord {
 }
 
 impl RunRecord {
-    pub(super) fn new(store: Store, clock: Clock, job: JobName, run: RunId) -> Arc<Self> {
+    pub(super) fn new(store: Store, clock: Clock, job: JobName, run: RunId, cards: Arc<Vec<Card>>) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             job,
             run,
+            cards,
             events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
@@ -337,6 +343,10 @@ impl Record for RunRecord {
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         self.store.fact(&self.job, key).await
+    }
+
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview> {
+        self.store.overview(&self.cards, since).await
     }
 
     fn tell(&self, told: Told) {

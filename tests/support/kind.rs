@@ -9,12 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rusuban::{
     bucket::Bucket,
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services, Told},
-    model::{Debt, DebtId, Level, RunId, Trigger},
+    model::{Debt, DebtId, Level, RunId, Trigger, overview::Overview},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ pub(crate) struct Kept {
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
     pub(crate) told: Mutex<Vec<Told>>,
+    pub(crate) overview: Mutex<Overview>,
     numbers: AtomicI64,
 }
 
@@ -66,6 +68,10 @@ impl Record for Kept {
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         Ok(self.facts.lock().unwrap().get(key).cloned())
+    }
+
+    async fn overview(&self, _: DateTime<Utc>) -> anyhow::Result<Overview> {
+        Ok(self.overview.lock().unwrap().clone())
     }
 
     fn tell(&self, told: Told) {

@@ -1,4 +1,5 @@
 //! News in words for people, in their language. Pure: the same news at the same time are the same words.
+pub mod digest;
 mod en;
 mod ja;
 pub mod reports;
