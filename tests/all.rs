@@ -11,6 +11,7 @@ mod docs;
 mod http;
 mod layers;
 mod mistakes;
+mod notify;
 mod plain;
 mod process;
 mod repository;

@@ -15,5 +15,7 @@ pub(crate) mod mutate;
 pub(crate) mod proxy;
 pub(crate) mod restic;
 pub(crate) mod rustic;
+pub(crate) mod services;
+pub(crate) mod smtp;
 pub(crate) mod tls;
 pub(crate) mod trees;
