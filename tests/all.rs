@@ -12,6 +12,7 @@ mod dyndns;
 mod http;
 mod layers;
 mod mistakes;
+mod notify;
 mod outbox;
 mod plain;
 mod process;

@@ -13,20 +13,12 @@ pub(crate) struct Front {
     pub(crate) endpoint: String,
     /// The authority's certificate, as PEM.
     pub(crate) authority: Vec<u8>,
-    _folder: tempfile::TempDir,
 }
 
 impl Front {
     /// In front of `http://…`.
     pub(crate) async fn of(endpoint: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        make_certificates(folder.path());
-        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
-        let certificate = CertificateDer::from_pem_slice(&read("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(&read("server.key")).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (acceptor, authority) = acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let behind = endpoint.trim_start_matches("http://").to_owned();
@@ -41,9 +33,20 @@ impl Front {
                 });
             }
         });
-        let authority = read("authority.pem");
-        Self { endpoint: format!("https://127.0.0.1:{port}"), authority, _folder: folder }
+        Self { endpoint: format!("https://127.0.0.1:{port}"), authority }
     }
+}
+
+/// What speaks TLS as 127.0.0.1, and the certificate of its authority, as PEM.
+pub(crate) fn acceptor() -> (TlsAcceptor, Vec<u8>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    make_certificates(folder.path());
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&read("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&read("server.key")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    (TlsAcceptor::from(Arc::new(config)), read("authority.pem"))
 }
 
 fn make_certificates(folder: &Path) {
