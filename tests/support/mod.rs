@@ -5,6 +5,7 @@ pub(crate) mod cut;
 pub(crate) mod disk;
 pub(crate) mod docker;
 pub(crate) mod fake_s3;
+pub(crate) mod faults;
 pub(crate) mod faulty;
 pub(crate) mod frozen;
 pub(crate) mod garage;
