@@ -6,11 +6,12 @@
 //! - values and small tools: [`model`], [`policy`], [`clock`], [`text`]
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
-//! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
+//! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`check`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
 //! - the whole house: [`app`], and its faces: [`cli`]
 pub mod app;
 pub mod bucket;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

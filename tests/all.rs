@@ -16,6 +16,7 @@ mod process;
 mod repository;
 mod runner;
 mod schedule;
+mod site_check;
 mod sqlite;
 mod store;
 mod support;

@@ -10,7 +10,9 @@ mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
 pub mod repository_care;
+mod request;
 pub mod rollback;
+pub mod site_check;
 mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -25,7 +27,7 @@ use crate::{
     config::secret::{Redactor, SecretReader, SecretSource},
     config::units::Span,
     docker::{Access, Docker, Engine},
-    model::{Debt, DebtId, JobName, Level, RunId},
+    model::{Debt, DebtId, JobName, Level, RunId, watch::Checked},
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -220,6 +222,9 @@ pub trait Record: Send + Sync + Debug {
 
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+
+    /// Hands on what checks found; returns lines for the log: what changed, such as `blog is down`.
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
 }
 
 /// How far a step has come.
@@ -308,6 +313,7 @@ pub const KINDS: &[KindEntry] = &[
     http_call::ENTRY,
     mirror::ENTRY,
     repository_care::ENTRY,
+    site_check::ENTRY,
 ];
 
 /// The kind of that name.

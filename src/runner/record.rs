@@ -18,7 +18,10 @@ use super::{Event, clean::Cleaner};
 use crate::{
     clock::Clock,
     kinds::{Progress, Record},
-    model::{Debt, DebtId, JobName, Level, Line, RunId, Step},
+    model::{
+        Debt, DebtId, JobName, Level, Line, RunId, Step,
+        watch::{Checked, State, Verdict},
+    },
     store::Store,
 };
 
@@ -328,6 +331,14 @@ impl Record for RunRecord {
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.store.set_fact(&self.job, key, &value).await
+    }
+
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        for check in checks.iter().filter(|check| check.verdict.state != State::Up) {
+            let Verdict { state, what, .. } = &check.verdict;
+            self.line(Level::Warning, &format!("{} is {state}: {what}", check.check));
+        }
+        Ok(Vec::new())
     }
 }
 

@@ -14,7 +14,7 @@ use rusuban::{
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services},
-    model::{Debt, DebtId, Level, RunId},
+    model::{Debt, DebtId, Level, RunId, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ pub(crate) struct Kept {
     pub(crate) lines: Mutex<Vec<(Level, String)>>,
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
+    pub(crate) checks: Mutex<Vec<Checked>>,
     numbers: AtomicI64,
 }
 
@@ -70,6 +71,11 @@ impl Record for Kept {
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
+    }
+
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        self.checks.lock().unwrap().extend(checks);
+        Ok(Vec::new())
     }
 }
 
