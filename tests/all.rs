@@ -20,6 +20,7 @@ mod report;
 mod repository;
 mod runner;
 mod schedule;
+mod site_check;
 mod sqlite;
 mod store;
 mod support;

@@ -16,9 +16,11 @@ mod mounts;
 pub(crate) mod quiet;
 pub mod report;
 pub mod repository_care;
+mod request;
 pub mod restore;
 pub mod rollback;
 pub mod routes;
+pub mod site_check;
 mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -39,6 +41,7 @@ use crate::{
         Debt, DebtId, JobName, Level, RunId, Trigger,
         news::{Event, Severity},
         overview::Overview,
+        watch::Checked,
     },
     notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
@@ -331,6 +334,9 @@ pub trait Record: Send + Sync + Debug {
 
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+
+    /// Hands on what checks found; returns lines for the log: what changed, such as `blog is down`.
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
 }
 
 /// What a kind has to tell, beside how its run ended.
@@ -444,6 +450,7 @@ pub const KINDS: &[KindEntry] = &[
     report::ENTRY,
     repository_care::ENTRY,
     routes::ENTRY,
+    site_check::ENTRY,
 ];
 
 /// The kind of that name.

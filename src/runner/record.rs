@@ -21,6 +21,7 @@ use crate::{
     model::{
         Debt, DebtId, JobName, Level, Line, RunId, Step,
         overview::{Card, Overview},
+        watch::{Checked, State, Verdict},
     },
     store::Store,
 };
@@ -361,6 +362,14 @@ impl Record for RunRecord {
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.store.set_fact(&self.job, key, &value).await
+    }
+
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        for check in checks.iter().filter(|check| check.verdict.state != State::Up) {
+            let Verdict { state, what, .. } = &check.verdict;
+            self.line(Level::Warning, &format!("{} is {state}: {what}", check.check));
+        }
+        Ok(Vec::new())
     }
 }
 

@@ -15,7 +15,7 @@ use rusuban::{
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services, Told},
-    model::{Debt, DebtId, Level, RunId, Trigger, overview::Overview},
+    model::{Debt, DebtId, Level, RunId, Trigger, overview::Overview, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ pub(crate) struct Kept {
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
     pub(crate) told: Mutex<Vec<Told>>,
     pub(crate) overview: Mutex<Overview>,
+    pub(crate) checks: Mutex<Vec<Checked>>,
     numbers: AtomicI64,
 }
 
@@ -81,6 +82,11 @@ impl Record for Kept {
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
+    }
+
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        self.checks.lock().unwrap().extend(checks);
+        Ok(Vec::new())
     }
 }
 
