@@ -7,8 +7,9 @@
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed)
 //! - what: [`kinds`], and the services they use: [`docker`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`], [`http`]
+//! - what becomes of what checks find: [`watch`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
-//! - the whole house: [`app`], and its faces: [`cli`]
+//! - the whole house: [`app`], and its faces: [`cli`], [`web`]
 pub mod app;
 pub mod bucket;
 pub mod cli;
@@ -31,3 +32,5 @@ pub mod scheduler;
 pub mod store;
 pub mod text;
 pub mod tree;
+pub mod watch;
+pub mod web;

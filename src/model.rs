@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub mod heartbeat;
 pub mod news;
 pub mod watch;
 

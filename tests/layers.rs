@@ -35,16 +35,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "repository",
             "retention",
+            "schedule",
             "text",
             "tree",
         ],
     ),
     ("job", &["kinds", "model", "policy", "schedule"]),
-    ("store", &["clock", "model", "policy"]),
-    ("runner", &["bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text"]),
+    ("watch", &["model", "schedule"]),
+    ("store", &["clock", "model", "policy", "watch"]),
+    (
+        "runner",
+        &[
+            "bucket", "clock", "config", "docker", "job", "kinds", "model", "policy", "process", "store", "text",
+            "watch",
+        ],
+    ),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
-    ("config", &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule"]),
-    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text"]),
+    (
+        "config",
+        &["bucket", "clock", "docker", "http", "job", "kinds", "model", "policy", "repository", "schedule", "watch"],
+    ),
+    ("app", &["clock", "config", "job", "kinds", "model", "policy", "runner", "scheduler", "store", "text", "web"]),
+    ("web", &["app", "model"]),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

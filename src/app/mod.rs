@@ -21,6 +21,7 @@ use crate::{
 
 pub mod control;
 mod events;
+mod heard;
 mod lock;
 mod rollback;
 pub mod serve;
@@ -43,6 +44,7 @@ pub struct App {
     store: Store,
     runner: Arc<Runner>,
     scheduler: Arc<Scheduler>,
+    keys: heard::Keys,
     _lock: Lock,
 }
 
@@ -86,6 +88,7 @@ impl App {
         let store = Store::open(&ledger(&data), clock.clone()).await?;
         let services = config.services(&clock).await?;
         let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&services), limits(&config));
+        runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&runner), clock.clone());
         let app = Arc::new(Self {
             clock,
@@ -94,6 +97,7 @@ impl App {
             store,
             runner,
             scheduler: Arc::new(scheduler),
+            keys: heard::Keys::default(),
             _lock: lock,
         });
         app.recover(&services).await?;
@@ -199,9 +203,16 @@ impl App {
                 anyhow::anyhow!("`data` has changed, which needs a restart; the old files stay in force").into()
             );
         }
+        if config.settings.listen != self.config().settings.listen {
+            return Err(anyhow::anyhow!(
+                "`listen` in [web] has changed, which needs a restart; the old files stay in force"
+            )
+            .into());
+        }
         let services = config.services(&self.clock).await?;
         self.runner.set_services(services);
         self.runner.set_limits(limits(&config));
+        self.runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         let changes = self.scheduler.reload(config.jobs.values().cloned().collect()).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(changes.to_string())

@@ -1,6 +1,7 @@
 //! `rusuban.toml`.
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -16,12 +17,14 @@ use super::{
     jobs,
     mistake::{Problem, nearest},
     units::Span,
+    watching::{self, Maintenance, WatchKeys, WebKeys},
 };
 use crate::{
     bucket::settings::BucketSettings,
     docker::{Docker, DockerSettings},
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
+    watch::WatchSettings,
 };
 
 /// The bucket that is always there.
@@ -45,6 +48,12 @@ pub struct SettingsFile {
     pub defaults: Defaults,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
     pub limits: BTreeMap<String, NonZeroU32>,
+    /// How checks are looked at.
+    pub watch: WatchKeys,
+    /// When sites are worked on.
+    pub maintenance: Vec<Maintenance>,
+    /// What others reach through the network.
+    pub web: WebKeys,
 }
 
 /// What jobs do that do not say otherwise. Each key is one of a job file.
@@ -86,6 +95,10 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Places by class, where the settings say so.
     pub limits: BTreeMap<String, usize>,
+    /// What is said of checks as a whole.
+    pub watch: WatchSettings,
+    /// Where others may call.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -116,8 +129,9 @@ impl Settings {
         problems.extend(file.docker.check());
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
+        let watch = watching::settings(file.watch, file.maintenance, time_zone, problems);
         let (repositories, defaults) = (file.repository, file.defaults);
-        Self { time_zone, data, buckets, repositories, docker, defaults, limits }
+        Self { time_zone, data, buckets, repositories, docker, defaults, limits, watch, listen: file.web.listen }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.

@@ -5,6 +5,7 @@ pub mod container_snapshot;
 pub mod container_update;
 pub mod disk_report;
 mod generations;
+pub mod heartbeat;
 pub mod http_call;
 mod listening;
 pub mod mirror;
@@ -22,10 +23,13 @@ use crate::{
     bucket::Bucket,
     clock::Clock,
     config::mistake::{Problem, suggest},
-    config::secret::{Redactor, SecretReader, SecretSource},
+    config::secret::{Redactor, SecretReader, SecretSource, TextOrSecret},
     config::units::Span,
     docker::{Access, Docker, Engine},
-    model::{Debt, DebtId, JobName, Level, RunId},
+    model::{
+        Debt, DebtId, JobName, Level, RunId,
+        watch::{Checked, Rules},
+    },
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -69,6 +73,24 @@ pub trait Kind: Send + Sync + Debug {
     /// What it asks of the Docker engine: all of it, so that a proxy may refuse everything else.
     fn engine(&self) -> Vec<Access> {
         Vec::new()
+    }
+
+    /// The checks that it makes, by their labels, if it makes any.
+    fn watches(&self) -> Vec<(String, Rules)> {
+        Vec::new()
+    }
+
+    /// Looks once at these of its checks and tells nobody, for whoever wants to know whether a site has come back.
+    ///
+    /// # Errors
+    /// When it cannot look.
+    async fn look(&self, _cx: &Cx, _checks: &[String]) -> anyhow::Result<Vec<Checked>> {
+        Ok(Vec::new())
+    }
+
+    /// Where others call it, if they do: the secret part of the address.
+    fn ping_key(&self) -> Option<&TextOrSecret> {
+        None
     }
 
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
@@ -218,6 +240,9 @@ pub trait Record: Send + Sync + Debug {
     /// What an earlier run of this job remembered under `key`.
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
 
+    /// Has what checks found judged and written down, with what is to be told of it. Returns what the log should say.
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
 }
@@ -305,6 +330,7 @@ pub const KINDS: &[KindEntry] = &[
     container_snapshot::ENTRY,
     container_update::ENTRY,
     disk_report::ENTRY,
+    heartbeat::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
     repository_care::ENTRY,

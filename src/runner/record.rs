@@ -3,7 +3,7 @@
 //! A line is told only after it was written, so whoever subscribes first and then reads the ledger misses nothing.
 //! Memory is bounded whatever a run prints: the first lines are kept as they come, of the rest the last ones.
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -14,11 +14,16 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, clean::Cleaner};
+use super::{
+    Event, Runner,
+    clean::Cleaner,
+    watch::{Report, Watch, container_of},
+};
 use crate::{
     clock::Clock,
-    kinds::{Progress, Record},
-    model::{Debt, DebtId, JobName, Level, Line, RunId, Step},
+    job::Job,
+    kinds::{Progress, Record, Services},
+    model::{Debt, DebtId, JobName, Level, Line, RunId, Step, watch::Checked},
     store::Store,
 };
 
@@ -37,6 +42,10 @@ pub(super) struct RunRecord {
     clock: Clock,
     job: JobName,
     run: RunId,
+    /// The job's file, as it was when the run began.
+    file: Arc<Job>,
+    services: Arc<Services>,
+    watch: Arc<Watch>,
     /// Made when the first one follows: its memory is taken at once.
     events: OnceLock<broadcast::Sender<Event>>,
     kept: Mutex<Kept>,
@@ -66,6 +75,8 @@ struct Kept {
     progress_is_new: bool,
     step: Option<String>,
     debts: Vec<(DebtId, Debt)>,
+    /// Containers that it stopped, paused or replaced.
+    held: BTreeSet<String>,
     closed: bool,
 }
 
@@ -81,12 +92,15 @@ impl fmt::Debug for RunRecord {
 }
 
 impl RunRecord {
-    pub(super) fn new(store: Store, clock: Clock, job: JobName, run: RunId) -> Arc<Self> {
+    pub(super) fn new(runner: &Runner, job: &Arc<Job>, run: RunId) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            clock,
-            job,
+            store: runner.store.clone(),
+            clock: runner.clock.clone(),
+            job: job.name.clone(),
             run,
+            file: Arc::clone(job),
+            services: runner.services(),
+            watch: Arc::clone(&runner.watch),
             events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
@@ -127,6 +141,11 @@ impl RunRecord {
     /// Debts that were written down and not paid; they are the caller's now.
     pub(super) fn take_debts(&self) -> Vec<(DebtId, Debt)> {
         std::mem::take(&mut self.kept().debts)
+    }
+
+    /// The containers that it stopped, paused or replaced.
+    pub(super) fn take_held(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.kept().held)
     }
 
     /// Writes what is said, until the record is closed.
@@ -312,18 +331,29 @@ impl Record for RunRecord {
 
     async fn owe(&self, debt: Debt) -> anyhow::Result<DebtId> {
         let id = self.store.owe(self.run, &self.job, &debt).await?;
-        self.kept().debts.push((id, debt));
+        self.watch.owed(id, &debt, &self.job, self.run);
+        let mut kept = self.kept();
+        kept.held.extend(container_of(&debt).map(|(name, _)| name.to_owned()));
+        kept.debts.push((id, debt));
         Ok(id)
     }
 
     async fn paid(&self, debt: DebtId) -> anyhow::Result<()> {
         self.store.paid(debt).await?;
+        self.watch.paid(debt);
         self.kept().debts.retain(|(id, _)| *id != debt);
         Ok(())
     }
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         self.store.fact(&self.job, key).await
+    }
+
+    async fn checked(&self, mut checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        for one in &mut checks {
+            one.verdict.what = self.clean(&one.verdict.what);
+        }
+        self.watch.checked(&Report { job: &self.file, services: &self.services }, checks).await
     }
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {

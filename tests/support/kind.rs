@@ -14,7 +14,7 @@ use rusuban::{
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services},
-    model::{Debt, DebtId, Level, RunId},
+    model::{Debt, DebtId, Level, RunId, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ pub(crate) struct Kept {
     pub(crate) lines: Mutex<Vec<(Level, String)>>,
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
+    pub(crate) checks: Mutex<Vec<Checked>>,
     numbers: AtomicI64,
 }
 
@@ -65,6 +66,11 @@ impl Record for Kept {
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         Ok(self.facts.lock().unwrap().get(key).cloned())
+    }
+
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        self.checks.lock().unwrap().extend(checks);
+        Ok(Vec::new())
     }
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
