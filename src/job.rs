@@ -1,7 +1,13 @@
 //! A job as the scheduler and the runner see it: its kind ready to run, its schedule, its policies.
 use std::sync::Arc;
 
-use crate::{kinds::Kind, model::JobName, policy::Policies, schedule::Schedule};
+use crate::{
+    kinds::Kind,
+    model::JobName,
+    notify::routes::{Notify, Target},
+    policy::Policies,
+    schedule::Schedule,
+};
 
 /// One job file, read and found right.
 #[derive(Clone, Debug)]
@@ -22,6 +28,10 @@ pub struct Job {
     pub after: Vec<JobName>,
     /// How it is run.
     pub policies: Policies,
+    /// Whom it tells what.
+    pub notify: Notify,
+    /// What is expected of it.
+    pub target: Target,
     /// The file's bytes: two jobs with equal bytes are the same job, for a reload.
     pub source: Arc<str>,
 }

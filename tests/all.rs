@@ -8,6 +8,7 @@ mod config;
 mod disk_report;
 mod docker;
 mod docs;
+mod dyndns;
 mod http;
 mod layers;
 mod mistakes;

@@ -51,8 +51,27 @@ pub enum Request {
         /// The job.
         job: JobName,
     },
+    /// Lift what keeps a job from telling its dynamic DNS provider.
+    Unblock {
+        /// The job.
+        job: JobName,
+        /// Of this host alone; of all without.
+        host: Option<String>,
+        /// Forget all else that was told, too.
+        forget: bool,
+    },
     /// Read the files again.
     Reload,
+    /// Send a trial message.
+    TestNotifier {
+        /// The notifier.
+        name: String,
+    },
+    /// Try a notifier again.
+    UnblockNotifier {
+        /// The notifier.
+        name: String,
+    },
 }
 
 /// What the server answers, a line each.
@@ -147,7 +166,10 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
         Request::Cancel { run } => reply(app.cancel(run).await),
         Request::Pause { job } => reply(app.pause(&job, true).await),
         Request::Resume { job } => reply(app.pause(&job, false).await),
+        Request::Unblock { job, host, forget } => reply(app.unblock(&job, host.as_deref(), forget).await),
         Request::Reload => reply(app.reload().await),
+        Request::TestNotifier { name } => reply(app.test_notifier(&name).await),
+        Request::UnblockNotifier { name } => reply(app.unblock_notifier(&name).await),
     };
     send(&mut write, &reply).await
 }

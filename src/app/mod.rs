@@ -14,18 +14,26 @@ use crate::{
     job::Job,
     kinds::Services,
     model::{JobName, Run, RunId, RunState, Trigger},
+    notify,
     runner::{self, Limits, Runner},
     scheduler::Scheduler,
     store::Store,
 };
 
+mod alive;
 pub mod control;
+pub mod coverage;
+pub mod deliver;
+pub mod dns;
 mod events;
 mod heard;
 mod lock;
+mod memory;
+mod overlook;
 mod rollback;
 pub mod serve;
 
+use deliver::{Delivery, Setup};
 pub use events::Events;
 use lock::Lock;
 
@@ -44,6 +52,7 @@ pub struct App {
     store: Store,
     runner: Arc<Runner>,
     scheduler: Arc<Scheduler>,
+    delivery: Arc<Delivery>,
     keys: heard::Keys,
     _lock: Lock,
 }
@@ -90,6 +99,7 @@ impl App {
         let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&services), limits(&config));
         runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&runner), clock.clone());
+        let delivery = Delivery::new(store.clone(), clock.clone(), Setup::new(&config, &services), data);
         let app = Arc::new(Self {
             clock,
             home,
@@ -97,6 +107,7 @@ impl App {
             store,
             runner,
             scheduler: Arc::new(scheduler),
+            delivery,
             keys: heard::Keys::default(),
             _lock: lock,
         });
@@ -137,6 +148,12 @@ impl App {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whoever tells people what is in the outbox.
+    #[must_use]
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
     }
 
     /// Queues a run by hand and tells what happens in it.
@@ -210,12 +227,50 @@ impl App {
             .into());
         }
         let services = config.services(&self.clock).await?;
+        self.delivery.set_up(Setup::new(&config, &services));
         self.runner.set_services(services);
         self.runner.set_limits(limits(&config));
         self.runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         let changes = self.scheduler.reload(config.jobs.values().cloned().collect()).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(changes.to_string())
+    }
+
+    /// Sends a trial message through a notifier, and says what came of it.
+    ///
+    /// # Errors
+    /// When there is no such notifier, or it did not take it.
+    pub async fn test_notifier(&self, name: &str) -> Result<String, Refusal> {
+        if !self.delivery.setup().notifiers.contains_key(name) {
+            return Err(Refusal::Missing(format!("rusuban.toml has no notifier `{name}`")));
+        }
+        match self.delivery.test(name).await? {
+            Ok(receipt) => {
+                let cost = if receipt.cost == 0 { "" } else { ", and it was paid for" };
+                let reference =
+                    receipt.reference.map_or_else(String::new, |place| format!(" (the service calls it {place})"));
+                Ok(format!("{name} took a trial message{reference}{cost}: look whether it is there"))
+            }
+            Err(refusal @ notify::Refusal::Later { .. }) => {
+                Err(anyhow::anyhow!("{name} did not take it now, and it may go better later: {refusal}").into())
+            }
+            Err(refusal) => Err(anyhow::anyhow!("{name} did not take it: {refusal}").into()),
+        }
+    }
+
+    /// Tries a notifier again that was blocked.
+    ///
+    /// # Errors
+    /// When there is no such notifier, or the ledger cannot be written.
+    pub async fn unblock_notifier(&self, name: &str) -> Result<String, Refusal> {
+        if !self.delivery.setup().notifiers.contains_key(name) {
+            return Err(Refusal::Missing(format!("rusuban.toml has no notifier `{name}`")));
+        }
+        Ok(if self.delivery.unblock(name).await? {
+            format!("{name} is tried again, now")
+        } else {
+            format!("nothing was against {name}")
+        })
     }
 
     /// Starts no new runs, asks those that go on to stop, and waits until all is in the ledger.

@@ -7,6 +7,7 @@ use crate::{
     job::Job,
     kinds::rollback::Rollback,
     model::{JobName, Run, Trigger},
+    notify::routes::{Notify, Target},
     policy::{History, Hooks, MissedPolicy, OnCrash, Overlap, Policies, Retry},
 };
 
@@ -54,6 +55,8 @@ fn job(rollback: Rollback) -> anyhow::Result<Job> {
             hooks: Hooks::default(),
             history: History::default(),
         },
+        notify: Notify::default(),
+        target: Target::default(),
         source: serde_json::to_string(&rollback).map_err(anyhow::Error::from)?.into(),
         kind: rollback.kind(),
     })

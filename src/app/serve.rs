@@ -35,6 +35,8 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::spawn(door.serve(Arc::clone(&app), stop.clone()));
     }
     let scheduler = Arc::clone(app.scheduler());
+    let (delivering, delivered) = (CancellationToken::new(), Arc::clone(&app.delivery));
+    let delivery = tokio::spawn(delivered.run(delivering.clone()));
     let tasks = [
         tokio::spawn({
             let stop = stop.clone();
@@ -43,6 +45,8 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::spawn(socket.serve(Arc::clone(&app), stop.clone())),
         tokio::spawn(tidy(Arc::clone(&app), stop.clone())),
         tokio::spawn(Arc::clone(&app.runner).keep_paying(stop.clone())),
+        tokio::spawn(Arc::clone(&app).overlook(stop.clone())),
+        tokio::spawn(Arc::clone(&app).stay_alive(stop.clone())),
     ];
     tracing::info!(home = %config.home.path().display(), jobs = changes.added.len(), "ready");
 
@@ -76,11 +80,13 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
     for task in tasks {
         let _ = task.await;
     }
+    delivering.cancel();
     tokio::select! {
         () = app.shut_down() => tracing::info!("all is in the ledger"),
         _ = terminate.recv() => tracing::warn!("asked twice: ending at once; runs that go on will be `interrupted`"),
         _ = interrupt.recv() => tracing::warn!("asked twice: ending at once; runs that go on will be `interrupted`"),
     }
+    let _ = delivery.await;
     Ok(())
 }
 
@@ -101,6 +107,9 @@ async fn tidy(app: Arc<App>, stop: CancellationToken) {
             .map(|job| (job.name.clone(), job.policies.history))
             .chain(rollback::history())
             .collect();
+        if let Err(error) = app.store().tidy_outbox().await {
+            tracing::warn!("remove what was told long ago: {error:#}");
+        }
         match app.store().tidy(&histories).await {
             Ok(0) => {}
             Ok(gone) => tracing::info!(runs = gone, "old history removed"),

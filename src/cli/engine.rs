@@ -39,6 +39,18 @@ async fn describe(engine: &Engine) -> String {
     format!("{name} {}{rootless} at {at}, storage driver {}; {seen}", text("ServerVersion"), text("Driver"))
 }
 
+/// What came of asking the engine, in words; with what to do when it does not answer.
+pub(super) fn in_words(error: &anyhow::Error) -> String {
+    error.downcast_ref::<EngineError>().map_or_else(|| format!("{error:#}"), explain)
+}
+
+/// Why there is no engine, unless there just is none.
+pub(super) fn worth_telling(error: &EngineError) -> Option<String> {
+    let said = error.to_string().to_lowercase();
+    let is_absent = said.contains("no such file") || said.contains("connection refused");
+    (!is_absent).then(|| explain(error))
+}
+
 fn explain(error: &EngineError) -> String {
     let said = error.to_string();
     let lower = said.to_lowercase();

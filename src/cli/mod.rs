@@ -17,6 +17,8 @@ mod bucket;
 mod check;
 mod containers;
 mod control;
+mod coverage;
+mod dns;
 mod docker_acl;
 mod engine;
 mod init;
@@ -24,6 +26,7 @@ mod jobs;
 mod kit;
 mod look;
 mod manual;
+mod notify;
 mod paint;
 mod progress;
 mod repository;
@@ -42,7 +45,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, site, backup, bucket, repository, kind, container or image
+  4    there is no such job, run, site, backup, bucket, repository, kind, notifier, container or image
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -56,7 +59,7 @@ pub enum Exit {
     Usage = 2,
     /// `rusuban.toml` or a job file is wrong.
     Configuration = 3,
-    /// There is no such job, run, backup, bucket, repository, kind, container or image.
+    /// There is no such job, run, backup, bucket, repository, kind, notifier, container or image.
     Missing = 4,
     /// Interrupted, or the run was cancelled.
     Interrupted = 130,
@@ -109,8 +112,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a commented rusuban.toml and first jobs
-    Init,
+    /// Write a commented rusuban.toml and first jobs; where Docker runs, jobs for what is on its host
+    Init(init::Arguments),
     /// Look for mistakes in all files, and show when each job will run
     Check(CheckArguments),
     /// Run the jobs on time until stopped
@@ -190,6 +193,11 @@ enum Command {
     },
     /// Read the files again, as the server does by itself when they change
     Reload,
+    /// How people are told: list the notifiers, try one out, see what waits
+    Notify {
+        #[command(subcommand)]
+        command: Option<notify::Command>,
+    },
     /// List the backups that are there
     Backups {
         /// Only this job's
@@ -234,6 +242,11 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// List what is on the Docker host, which job keeps it, and what nobody keeps
+    Coverage(coverage::Arguments),
+    /// Show which addresses dynamic DNS providers have, and lift what keeps them from being told
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print what jobs need of the Docker engine, for a proxy that lets through no more
     DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
@@ -309,7 +322,7 @@ impl Cli {
 
     async fn carry_out(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         match command {
-            Command::Init => init::init(context),
+            Command::Init(arguments) => init::init(context, &arguments).await,
             Command::Check(arguments) => check::check(context, arguments.connect).await,
             Command::Serve => serve::serve(context).await,
             Command::Run { job, quiet } => run::run(context, &job, quiet).await,
@@ -324,6 +337,7 @@ impl Cli {
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,
             Command::Reload => control::needs_server(context, &Request::Reload).await,
+            Command::Notify { command } => notify::run(context, command).await,
             Command::Backups { job, bucket, repository } => {
                 backups::list(context, job.as_deref(), bucket.as_deref(), repository.as_deref()).await
             }
@@ -336,6 +350,8 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::Coverage(arguments) => coverage::coverage(context, &arguments).await,
+            Command::Dns(command) => dns::run(context, command).await,
             Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await

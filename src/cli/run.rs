@@ -2,6 +2,7 @@
 use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, paint};
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 
 /// How often to look whether another process has given the home back.
 const LOOK: Duration = Duration::from_millis(500);
+/// Without a server, telling people of a run may take so long.
+const TELL: Duration = Duration::from_secs(20);
 
 /// Runs the job and follows it to its end.
 pub(super) async fn run(context: &mut Context<'_>, job: &str, quiet: bool) -> anyhow::Result<Exit> {
@@ -85,6 +88,7 @@ async fn alone(
         }
     };
     app.shut_down().await;
+    tell(context, app).await?;
     if outcome == Some(Outcome::Succeeded) && !quiet && !context.json {
         let shown = config.home.path().display();
         writeln!(
@@ -94,6 +98,25 @@ async fn alone(
         )?;
     }
     Ok(exit(outcome))
+}
+
+/// Without a server, whoever is to hear of the run is told now.
+async fn tell(context: &mut Context<'_>, app: &App) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let delivery = app.delivery();
+    tokio::select! {
+        told = delivery.deliver_now(true, &stop) => told?,
+        () = context.clock.sleep(TELL) => stop.cancel(),
+    }
+    let left: u64 = app.store().queues().await?.values().sum();
+    if left > 0 {
+        writeln!(
+            context.errors,
+            "{} {left} of what is to be told could not be told now and waits for a server, or for the next run; `rusuban notify` shows why",
+            paint::warning("warning:")
+        )?;
+    }
+    Ok(())
 }
 
 async fn through_server(

@@ -15,6 +15,7 @@ use crate::{
     job::Job,
     kinds::{self, KINDS, KindEntry, Site},
     model::JobName,
+    notify::routes::{Notify, Target},
     policy::{History, Hooks, MissedPolicy, OnCrash, Overlap, Policies, Retry},
     schedule::Schedule,
 };
@@ -59,10 +60,14 @@ pub(super) struct JobKeys {
     pub hooks: Hooks,
     /// How much history is kept [default: 1000 runs, 400 days].
     pub history: Option<History>,
+    /// Who is told what: notifiers of rusuban.toml [default: the settings'].
+    pub notify: Option<Notify>,
+    /// What is expected of it; what is missed is told.
+    pub target: Target,
 }
 
 /// Their names.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 20] = [
     "kind",
     "description",
     "enabled",
@@ -81,6 +86,8 @@ pub(super) const KEYS: [&str; 18] = [
     "class",
     "hooks",
     "history",
+    "notify",
+    "target",
 ];
 
 /// What a job file says.
@@ -114,6 +121,10 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
                 .hint("remove `schedule` or `after`"),
         );
     }
+    if let Some(notify) = &keys.notify {
+        let is_list = table.get_ref().get("notify").is_some_and(|value| value.get_ref().as_array().is_some());
+        problems.extend(check_notify("notify", notify, is_list, settings));
+    }
     let schedule = schedule(name, &keys, settings, &mut problems);
     let entry = keys.kind.as_deref().and_then(kinds::find);
     if let (None, Some(kind)) = (entry, &keys.kind) {
@@ -141,7 +152,8 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
             is_draft: keys.enabled == Some(false),
         };
         found.extend(own.place(kind.check(&site)));
-        secrets = kind.secrets();
+        // Those of a draft, as an example is, may still have to be written down.
+        secrets = if site.is_draft { Vec::new() } else { kind.secrets() };
         Some(kind)
     });
     let after = keys.after.clone();
@@ -153,6 +165,8 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
         enabled: keys.enabled.unwrap_or(true),
         schedule,
         after: keys.after.clone(),
+        notify: keys.notify.clone().unwrap_or_default().or(settings.defaults.notify.as_ref()),
+        target: keys.target,
         policies: policies(keys, entry, settings),
         source: text.into(),
     });
@@ -213,6 +227,23 @@ pub(super) fn check_policies(prefix: &str, timeout: Option<Span>, retry: Option<
         );
     }
     problems
+}
+
+/// Notifiers that rusuban.toml does not have, in a job's `notify` or the settings' default for it.
+pub(super) fn check_notify(key: &str, notify: &Notify, is_list: bool, settings: &Settings) -> Vec<Problem> {
+    let known: Vec<&str> = settings.notifiers.keys().map(String::as_str).collect();
+    let unknown = |(place, name): (String, &str)| {
+        let place = if is_list { place.trim_start_matches(".to") } else { &place };
+        let hint = if known.is_empty() {
+            format!("write `[notifier.{name}]` there, with a `kind`")
+        } else {
+            suggest(name, &known, "the notifiers are")
+        };
+        let problem =
+            || Problem::new(format!("{key}{place}"), format!("rusuban.toml has no notifier `{name}`")).hint(hint);
+        (!known.contains(&name)).then(problem)
+    };
+    notify.names().filter_map(unknown).collect()
 }
 
 fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut Vec<Problem>) -> Option<Schedule> {

@@ -30,8 +30,19 @@ pub struct WatchKeys {
 #[serde(deny_unknown_fields, default)]
 pub struct WebKeys {
     /// The address and port at which heartbeats call, such as `127.0.0.1:8420`; nobody can call while it is absent.
-    #[schemars(with = "Option<String>")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<String>,
+}
+
+/// Where others may call; tells what is wrong.
+pub(super) fn listen(keys: &WebKeys, problems: &mut Vec<Problem>) -> Option<SocketAddr> {
+    let listen = keys.listen.as_deref()?;
+    let parsed = listen.parse();
+    if parsed.is_err() {
+        problems.push(Problem::new("web.listen", format!("`{listen}` is no address to listen at")).hint(
+            "write an address and a port such as `127.0.0.1:8420`, or `0.0.0.0:8420` for all who can reach this host",
+        ));
+    }
+    parsed.ok()
 }
 
 /// A time that comes again, in which checks are worked on and not told of.

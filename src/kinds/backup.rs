@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 pub use keys::Backup;
 use keys::{From, Source};
 
-use super::{Cx, DockerSource, Kind, KindEntry, Progress, Site, Summary};
+use super::{Cx, DockerSource, Kind, KindEntry, Progress, Site, Summary, keeping::Keeping};
 use crate::{
     config::{mistake::Problem, units::Span},
     database::sqlite,
@@ -73,6 +73,10 @@ impl Kind for Backup {
             _ => None,
         };
         self.source.iter().filter_map(read).collect()
+    }
+
+    fn keeps(&self) -> Vec<Keeping> {
+        self.source.iter().filter_map(Source::keeping).collect()
     }
 
     fn keeps_databases(&self) -> bool {

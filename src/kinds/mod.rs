@@ -4,9 +4,11 @@ pub mod command;
 pub mod container_snapshot;
 pub mod container_update;
 pub mod disk_report;
+pub mod dynamic_dns;
 mod generations;
 pub mod heartbeat;
 pub mod http_call;
+pub mod keeping;
 mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
@@ -19,6 +21,7 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::keeping::Keeping;
 use crate::{
     bucket::Bucket,
     clock::Clock,
@@ -28,8 +31,10 @@ use crate::{
     docker::{Access, Docker, Engine},
     model::{
         Debt, DebtId, JobName, Level, RunId,
-        watch::{Checked, Rules},
+        news::{Event, Severity},
+        watch::{Checked, Rules as CheckRules},
     },
+    notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -65,6 +70,16 @@ pub trait Kind: Send + Sync + Debug {
         BTreeMap::new()
     }
 
+    /// What it keeps, for whoever looks for what nobody keeps.
+    fn keeps(&self) -> Vec<Keeping> {
+        Vec::new()
+    }
+
+    /// The hosts whose records it keeps true.
+    fn dns_hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether it keeps databases: their repository is made for small changes here and there.
     fn keeps_databases(&self) -> bool {
         false
@@ -76,7 +91,7 @@ pub trait Kind: Send + Sync + Debug {
     }
 
     /// The checks that it makes, by their labels, if it makes any.
-    fn watches(&self) -> Vec<(String, Rules)> {
+    fn watches(&self) -> Vec<(String, CheckRules)> {
         Vec::new()
     }
 
@@ -204,6 +219,10 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// What notifiers are told by.
+    pub rules: Arc<Rules>,
+    /// The notifiers by name.
+    pub notifiers: BTreeMap<String, Arc<NotifierSettings>>,
     /// The Docker engine.
     pub docker: Docker,
     /// Days and weekdays in backups' names and retention are of this zone.
@@ -240,11 +259,27 @@ pub trait Record: Send + Sync + Debug {
     /// What an earlier run of this job remembered under `key`.
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
 
+    /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
+    fn tell(&self, told: Told);
+
     /// Has what checks found judged and written down, with what is to be told of it. Returns what the log should say.
     async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
 
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+}
+
+/// What a kind has to tell, beside how its run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// What happened.
+    pub event: Event,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line.
+    pub what: String,
+    /// Further lines.
+    pub lines: Vec<String>,
 }
 
 /// How far a step has come.
@@ -330,6 +365,7 @@ pub const KINDS: &[KindEntry] = &[
     container_snapshot::ENTRY,
     container_update::ENTRY,
     disk_report::ENTRY,
+    dynamic_dns::ENTRY,
     heartbeat::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,

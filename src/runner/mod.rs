@@ -29,6 +29,7 @@ use crate::{
     job::Job,
     kinds::{Progress, Services},
     model::{JobName, Line, Outcome, Run, RunId, Skipped},
+    notify::plan::Rules,
     policy::Overlap,
     store::Store,
     watch::WatchSettings,
@@ -196,7 +197,7 @@ impl Runner {
         let runner = Arc::clone(self);
         tokio::spawn(async move {
             let (outcome, message) = work::work(&runner, &job, &active, turn).await;
-            runner.end(&active, outcome, message).await;
+            runner.end(&job, &active, outcome, message).await;
         });
     }
 
@@ -258,8 +259,9 @@ impl Runner {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    async fn end(&self, active: &Active, outcome: Outcome, message: String) {
-        if let Err(error) = self.store.run_finished(active.id, outcome, &message).await {
+    async fn end(&self, job: &Arc<Job>, active: &Active, outcome: Outcome, message: String) {
+        let (store, rules, told) = (&self.store, Arc::clone(&self.services().rules), active.record.take_told());
+        if let Err(error) = news::close(store, job, rules, active.id, outcome, &message, told).await {
             tracing::error!(job = %active.job, run = %active.id, %outcome, error = format!("{error:#}"), "the run's end could not be written");
         }
         match outcome {
@@ -282,6 +284,12 @@ impl Runner {
         // Last, so that whoever waits for the end of all has heard of each.
         let runs = self.runs();
         self.count.send_replace(runs.active.len());
+    }
+
+    /// What notifiers are told by.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.services().rules)
     }
 
     fn services(&self) -> Arc<Services> {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Clock,
     job::Job,
-    kinds::{Progress, Record, Services},
+    kinds::{Progress, Record, Services, Told},
     model::{Debt, DebtId, JobName, Level, Line, RunId, Step, watch::Checked},
     store::Store,
 };
@@ -33,6 +33,8 @@ const FIRST: (u64, usize) = (8_000, 8 << 20);
 const LAST: (usize, usize) = (2_000, 2 << 20);
 /// Steps that are kept.
 const STEPS: usize = 5_000;
+/// News that one run may have, beside its end.
+const MOST_TOLD: usize = 20;
 /// Lines are written this long after the first of them was said, or when there are so many.
 const GATHER: (Duration, usize) = (Duration::from_millis(200), 100);
 
@@ -77,6 +79,8 @@ struct Kept {
     debts: Vec<(DebtId, Debt)>,
     /// Containers that it stopped, paused or replaced.
     held: BTreeSet<String>,
+    /// What is to be told when the run ends.
+    news: Vec<Told>,
     closed: bool,
 }
 
@@ -186,6 +190,11 @@ impl RunRecord {
             last
         };
         self.write_lines(last).await;
+    }
+
+    /// What is to be told; it is the caller's now.
+    pub(super) fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.kept().news)
     }
 
     async fn write(&self) {
@@ -354,6 +363,16 @@ impl Record for RunRecord {
             one.verdict.what = self.clean(&one.verdict.what);
         }
         self.watch.checked(&Report { job: &self.file, services: &self.services }, checks).await
+    }
+
+    fn tell(&self, told: Told) {
+        let clean = |text: &str| self.clean(text);
+        let Told { event, severity, what, lines } = told;
+        let told = Told { event, severity, what: clean(&what), lines: lines.iter().map(|line| clean(line)).collect() };
+        let mut kept = self.kept();
+        if kept.news.len() < MOST_TOLD {
+            kept.news.push(told);
+        }
     }
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{clean::Cleaner, debts, hooks::Hook};
+use super::{clean::Cleaner, debts, hooks::Hook, news};
 use crate::{
     clock::Clock,
     job::Job,
@@ -35,7 +35,7 @@ pub async fn recover(
     let past = Past { store, clock, services };
     let mut again = Vec::new();
     for run in store.unfinished().await? {
-        past.close(&run).await?;
+        past.close(&run, jobs.get(&run.job)).await?;
         if jobs.get(&run.job).is_some_and(|job| job.policies.on_crash == OnCrash::Rerun) {
             again.push(run.id);
         }
@@ -54,7 +54,7 @@ struct Past<'a> {
 }
 
 impl Past<'_> {
-    async fn close(&self, run: &Run) -> anyhow::Result<()> {
+    async fn close(&self, run: &Run, job: Option<&Arc<Job>>) -> anyhow::Result<()> {
         let (ended, mut message) = match run.state {
             RunState::Queued => (Ending::default(), "Rusuban ended before this run began".to_owned()),
             _ => {
@@ -69,7 +69,14 @@ impl Past<'_> {
             message += &format!("; processes of it that cannot be killed: {}", ended.left);
         }
         self.say(run.id, vec![(Level::Error, message.clone())]).await?;
-        self.store.run_finished(run.id, Outcome::Interrupted, &message).await?;
+        match job {
+            Some(job) => {
+                let rules = Arc::clone(&self.services.rules);
+                news::close(self.store, job, rules, run.id, Outcome::Interrupted, &message, Vec::new()).await?;
+            }
+            // Its file is gone, and with it who is to be told.
+            None => self.store.run_finished(run.id, Outcome::Interrupted, &message).await?,
+        }
         tracing::warn!(job = %run.job, run = %run.id, outcome = %Outcome::Interrupted, message, "run ended");
         Ok(())
     }

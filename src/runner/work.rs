@@ -230,6 +230,7 @@ impl Work<'_> {
                 return ((outcome, message), stuck);
             }
             self.pay_what_is_left().await;
+            active.record.take_told();
             let wait = backoff(&job.policies.retry, number, random());
             self.warn(&format!("attempt {number} of {most}: {message}; the next one is in {}", in_words(wait)));
             number += 1;

@@ -16,13 +16,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::{
     clock::Clock,
-    model::{JobName, Missed, RunId, Skipped, Trigger},
+    model::{JobName, Missed, RunId, Skipped, Trigger, news::Outgoing},
 };
 
 mod checks;
 mod debts;
 mod history;
 mod outbox;
+mod past;
 mod runs;
 mod schema;
 mod slots;
@@ -31,6 +32,8 @@ mod writer;
 
 pub use checks::{Begun, CheckRow, Found, Incident};
 pub use history::Span;
+pub use outbox::{Answer, End, Line, OpenMessage, OutboxRow};
+pub use past::{Past, Standing};
 pub use runs::RunFilter;
 pub use slots::{Cursor, SlotRow};
 use writer::{WhenFull, Work, Writer};
@@ -58,6 +61,8 @@ pub struct Settlement {
     pub slots: Vec<Settled>,
     /// Everything up to here is settled now.
     pub cursor: DateTime<Utc>,
+    /// What is to be told of it.
+    pub news: Vec<Outgoing>,
 }
 
 /// One slot, or a long gap's many, and what becomes of it.

@@ -77,6 +77,8 @@ pub struct Open {
     pub again: u32,
     /// It comes and goes.
     pub flaps: bool,
+    /// It was down at some time, and not only its certificate bad.
+    pub was_down: bool,
 }
 
 /// A change to the history of states.
@@ -112,6 +114,8 @@ pub struct Telling {
     pub at: DateTime<Utc>,
     /// It comes and goes, and is told of only when it has settled.
     pub flaps: bool,
+    /// It was down at some time, and not only its certificate bad: whoever heard of that hears of its end.
+    pub was_down: bool,
 }
 
 /// What a look changed.
@@ -334,7 +338,8 @@ impl Step {
             None if is_bad(known.settled) => {
                 let began = turned.unwrap_or(at);
                 let flaps = known.turns.len() >= TURNS;
-                let open = Open { id: number(), began, told: None, last_told: None, again: 0, flaps };
+                let was_down = known.settled == State::Down;
+                let open = Open { id: number(), began, told: None, last_told: None, again: 0, flaps, was_down };
                 self.begun = Some(open);
                 known.incident = Some(open);
                 event = (!quiet).then_some(Event::Failed);
@@ -352,6 +357,7 @@ impl Step {
                 return;
             }
             Some(mut open) => {
+                open.was_down |= known.settled == State::Down;
                 if open.flaps && has_settled {
                     open.flaps = false;
                     event = Some(Event::StillFailing);
@@ -383,7 +389,7 @@ impl Step {
 
 impl Open {
     fn telling(&self, event: Event, number: u32, at: DateTime<Utc>) -> Telling {
-        Telling { incident: self.id, event, number, since: self.began, at, flaps: self.flaps }
+        Telling { incident: self.id, event, number, since: self.began, at, flaps: self.flaps, was_down: self.was_down }
     }
 }
 

@@ -2,6 +2,7 @@
 mod acl;
 mod back;
 mod command;
+mod coverage;
 mod engine;
 mod exec;
 mod outside;

@@ -21,6 +21,7 @@ use rusuban::{
     job::Job,
     kinds::{Cx, Kind, Services, Site, Summary},
     model::{Outcome, Run, RunId, RunState, Trigger},
+    notify::routes::{Notify, Target},
     policy::{CommandLine, History, Hooks, MissedPolicy, OnCrash, Overlap, Policies, Retry},
     runner::{Limits, Runner},
     store::Store,
@@ -56,6 +57,8 @@ impl House {
             store: folder.path().join("store"),
             buckets: [].into(),
             repositories: [].into(),
+            rules: Arc::default(),
+            notifiers: [].into(),
             docker: crate::support::docker::none(),
             time_zone: chrono_tz::UTC,
             http: reqwest::Client::new(),
@@ -167,6 +170,8 @@ pub(crate) fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
         schedule: None,
         after: Vec::new(),
         policies: policies(),
+        notify: Notify::default(),
+        target: Target::default(),
         source: "".into(),
     }
 }

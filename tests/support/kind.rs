@@ -13,7 +13,7 @@ use rusuban::{
     bucket::Bucket,
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
-    kinds::{self, Cx, Kind, Progress, Record, Services},
+    kinds::{self, Cx, Kind, Progress, Record, Services, Told},
     model::{Debt, DebtId, Level, RunId, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ pub(crate) struct Kept {
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
     pub(crate) checks: Mutex<Vec<Checked>>,
+    pub(crate) told: Mutex<Vec<Told>>,
     numbers: AtomicI64,
 }
 
@@ -73,6 +74,10 @@ impl Record for Kept {
         Ok(Vec::new())
     }
 
+    fn tell(&self, told: Told) {
+        self.told.lock().unwrap().push(told);
+    }
+
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
@@ -96,6 +101,8 @@ pub(crate) fn context(
         store: home.join("store"),
         buckets: buckets.into_iter().collect(),
         repositories: BTreeMap::new(),
+        rules: Arc::default(),
+        notifiers: BTreeMap::new(),
         docker: crate::support::docker::none(),
         time_zone: chrono_tz::UTC,
         http: rusuban::http::client().unwrap(),

@@ -20,6 +20,7 @@ use rusuban::{
         news::{Event, News},
         watch::{Checked, Rules, State, Trouble, Verdict},
     },
+    notify::routes::Notify,
     runner::{Limits, Runner},
     store::Store,
     watch::WatchSettings,
@@ -160,6 +161,6 @@ fn told(ledger: &Path) -> Vec<(String, Event, i64, News)> {
 
 /// The job, telling these.
 fn tells(mut job: Job, notifiers: &[&str]) -> Job {
-    job.policies.locks = notifiers.iter().map(|name| format!("tell:{name}")).collect();
+    job.notify = Notify::all(notifiers.iter().map(|name| (*name).to_owned()));
     job
 }

@@ -24,9 +24,6 @@ use crate::{
     tree::{Tree, TreeReport},
 };
 
-/// Folders of a host that hold no files of a container, although they are bound into many.
-const NO_FILES: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/var/run"];
-
 /// A source that was found.
 pub(super) struct Located {
     /// Where it is read.
@@ -197,8 +194,7 @@ impl Sight {
                 (None, "bind") if binds => {
                     let on_host = Path::new(&mount.source);
                     let what = format!("what `{name}` has at {}", mount.target);
-                    let is_made_up = NO_FILES.iter().any(|never| on_host.starts_with(never));
-                    let here = if is_made_up {
+                    let here = if mount.is_of_the_system() {
                         None
                     } else {
                         let option = format!("-v {0}:{0}:ro", mount.source);

@@ -21,7 +21,10 @@ use self::{
     store::Off,
     take::{Taken, Taking},
 };
-use super::{Cx, Kind, KindEntry, Site, Summary};
+use super::{
+    Cx, Kind, KindEntry, Site, Summary,
+    keeping::{How, Keeping, Kept},
+};
 use crate::{
     config::{mistake::Problem, units::Span},
     docker::{Access, Address, Container, Engine, Image, Listed, access, repository_of},
@@ -53,6 +56,12 @@ impl Kind for ContainerSnapshot {
 
     fn locks(&self) -> Vec<String> {
         self.choice().exact_names().map(|name| format!("container:{name}")).collect()
+    }
+
+    fn keeps(&self) -> Vec<Keeping> {
+        let never_paused = if self.pause { self.never_paused() } else { self.choice() };
+        let what = Kept::Layers { choice: self.choice(), never_paused };
+        vec![Keeping { step: None, what, how: How::AtOneMoment }]
     }
 
     fn keeps_databases(&self) -> bool {

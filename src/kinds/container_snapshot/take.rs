@@ -258,18 +258,11 @@ fn not_held(mount: &crate::docker::Mount) -> Option<(String, String)> {
         ("volume", Some(volume)) => {
             Some((format!("volume {} ({})", short(volume), mount.target), format!("[[source]] volume = \"{volume}\"")))
         }
-        ("bind", _) if !is_of_the_system(&mount.source) => {
+        ("bind", _) if !mount.is_of_the_system() => {
             Some((format!("{} ({})", mount.source, mount.target), format!("[[source]] path = \"{}\"", mount.source)))
         }
         _ => None,
     }
-}
-
-/// Sockets, clocks and devices of the host are not worth keeping.
-fn is_of_the_system(path: &str) -> bool {
-    ["/dev", "/proc", "/sys", "/run", "/var/run", "/etc/localtime", "/etc/timezone", "/lib/modules"]
-        .iter()
-        .any(|place| path == *place || path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// Volumes without a name have 64 digits.

@@ -172,10 +172,10 @@ impl Watch {
                 _ => Default::default(),
             };
             let about = About::Check { job: from.job.name.clone(), check: one.check.clone() };
-            let news = step.tell.map(|tell| words::news(&tell, about, &one, &step, causes.clone(), offers.clone()));
+            let news = step.tell.map(|tell| words::news(&tell, about, &one, causes.clone(), offers.clone()));
             said.extend(words::line(&one, before, &step, quiet, causes.first()));
             let now = self.clock.now();
-            let rows = news.iter().flat_map(|news| outgoing(from.job, news, now)).collect();
+            let rows = news.iter().flat_map(|news| outgoing(from.job, &from.services.rules, news, now)).collect();
             judged.push(found(&one, &step, before, (causes, offers), rows));
             let seat = Seat { known: step.known, looked: Some(one.at), parent: one.rules.parent };
             seats.insert(one.check, seat);
@@ -257,8 +257,8 @@ impl Watch {
         let rules = Rules { failures: 1, successes: 1, remind: None, parent: None, container: None, host: None };
         let one = Checked { check: OUR_LINE.to_owned(), at: now, verdict, rules };
         let step = advance(before.as_ref(), &one, false, &mut || self.store.new_incident());
-        let news = step.tell.map(|tell| words::news(&tell, About::House, &one, &step, Vec::new(), Vec::new()));
-        let rows = news.iter().flat_map(|news| outgoing(from.job, news, now)).collect();
+        let news = step.tell.map(|tell| words::news(&tell, About::House, &one, Vec::new(), Vec::new()));
+        let rows = news.iter().flat_map(|news| outgoing(from.job, &from.services.rules, news, now)).collect();
         let found = found(&one, &step, before.as_ref(), Default::default(), rows);
         let line = words::line(&one, before.as_ref(), &step, false, None);
         *desk = None;

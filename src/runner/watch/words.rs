@@ -57,25 +57,14 @@ pub(super) fn clock(at: DateTime<Utc>) -> String {
 }
 
 /// News of a check.
-pub(super) fn news(
-    tell: &Telling,
-    about: About,
-    one: &Checked,
-    step: &Step,
-    causes: Vec<Cause>,
-    offers: Vec<Offer>,
-) -> News {
-    let state = step.ended.map_or(step.known.settled, |_| State::Up);
+pub(super) fn news(tell: &Telling, about: About, one: &Checked, causes: Vec<Cause>, offers: Vec<Offer>) -> News {
     let what = match tell.event {
         Event::Recovered => format!("well again after {}", lasted(tell.since, tell.at)),
         _ if tell.flaps => format!("it comes and goes: {}", one.verdict.what),
         _ => one.verdict.what.clone(),
     };
-    let severity = match (tell.event, state) {
-        (Event::Recovered, _) => Severity::Info,
-        (_, State::CertificateBad) => Severity::Warning,
-        _ => Severity::Critical,
-    };
+    // Whoever wants to hear of the beginning wants to hear of the end.
+    let severity = if tell.was_down { Severity::Critical } else { Severity::Warning };
     News {
         about,
         event: tell.event,
