@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub mod happening;
 pub mod heartbeat;
 pub mod news;
 pub mod watch;
@@ -197,6 +198,10 @@ pub enum Trigger {
     After(RunId),
     /// This run was cut off by a crash, and the job says `on_crash = "rerun"`.
     Rerun(RunId),
+    /// Something happened to a container, and the job says `on`.
+    Container(Box<happening::Because>),
+    /// Containers that the job's kind follows have changed; how.
+    Followed(String),
 }
 
 impl Trigger {
@@ -206,6 +211,25 @@ impl Trigger {
         match self {
             Self::Schedule(due) | Self::CatchUp(due) => Some(*due),
             _ => None,
+        }
+    }
+
+    /// What a run's log begins with, where that says more than the list of runs does.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::Container(because) => Some(format!("started because {because}")),
+            Self::Followed(why) => Some(format!("started because {why}")),
+            _ => None,
+        }
+    }
+
+    /// What a command of the owner's finds in its environment.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Container(because) => because.environment(),
+            _ => Vec::new(),
         }
     }
 }
@@ -469,6 +493,12 @@ pub enum Old {
 /// The number of a debt in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebtId(pub i64);
+
+/// The host's own name for the time between two of its starts; empty where it has none.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
 
 /// This host's name.
 #[must_use]

@@ -45,7 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("coverage", &["config", "docker", "job", "kinds", "model", "text", "tree"]),
-    ("job", &["kinds", "model", "notify", "policy", "schedule"]),
+    ("job", &["docker", "kinds", "model", "notify", "policy", "schedule"]),
     ("watch", &["model", "schedule"]),
     ("store", &["clock", "model", "policy", "watch"]),
     (
@@ -56,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
+    ("follower", &["clock", "docker", "job", "kinds", "model", "runner", "scheduler", "store", "text"]),
     (
         "config",
         &[
@@ -80,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "coverage",
+            "follower",
             "http",
             "job",
             "kinds",

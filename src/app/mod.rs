@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use crate::{
     clock::Clock,
     config::{self, Config, Home},
+    follower::Follower,
     job::Job,
     kinds::Services,
     model::{JobName, Run, RunId, RunState, Trigger},
@@ -142,6 +143,12 @@ impl App {
     /// The jobs' schedules and starts.
     pub(super) fn scheduler(&self) -> &Arc<Scheduler> {
         &self.scheduler
+    }
+
+    /// Who follows containers for the jobs that want it.
+    pub(super) fn follower(&self) -> Follower {
+        let (scheduler, runner) = (Arc::clone(&self.scheduler), Arc::clone(&self.runner));
+        Follower::new(scheduler, runner, self.store.clone(), self.clock.clone())
     }
 
     /// The ledger.

@@ -39,6 +39,7 @@ fn job(rollback: Rollback) -> anyhow::Result<Job> {
         enabled: true,
         schedule: None,
         after: Vec::new(),
+        on: None,
         policies: Policies {
             jitter: Span::seconds(0),
             missed: MissedPolicy::Skip,

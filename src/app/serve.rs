@@ -47,6 +47,7 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::spawn(Arc::clone(&app.runner).keep_paying(stop.clone())),
         tokio::spawn(Arc::clone(&app).overlook(stop.clone())),
         tokio::spawn(Arc::clone(&app).stay_alive(stop.clone())),
+        tokio::spawn(app.follower().run(stop.clone())),
     ];
     tracing::info!(home = %config.home.path().display(), jobs = changes.added.len(), "ready");
 

@@ -125,16 +125,15 @@ fn show(context: &mut Context<'_>, job: &Job, is_unheard: bool) -> anyhow::Resul
     let state = if job.enabled { String::new() } else { format!(", {}", paint::faint("not enabled")) };
     write!(context.out, "{} ({}{state})", job.name, job.kind_name)?;
     let Some(schedule) = &job.schedule else {
-        let after: Vec<&str> = job.after.iter().map(JobName::as_str).collect();
-        let when = if after.is_empty() { "by hand only".to_owned() } else { format!("after {}", after.join(", ")) };
-        writeln!(context.out, ": {when}")?;
+        writeln!(context.out, ": {}", job.starts_in_words().unwrap_or_else(|| "by hand only".to_owned()))?;
         if is_unheard {
             writeln!(context.out, "    {} {UNHEARD}", paint::warning("warning:"))?;
         }
         writeln!(context.out)?;
         return Ok(());
     };
-    writeln!(context.out, ": {}, in {}", schedule.in_words(), schedule.zone())?;
+    let on = job.on.as_ref().map(|on| format!(", and {}", on.in_words())).unwrap_or_default();
+    writeln!(context.out, ": {}, in {}{on}", schedule.in_words(), schedule.zone())?;
     for at in schedule.slots_after(now).take(SLOTS) {
         writeln!(context.out, "    {}  {}", text::moment(at, schedule.zone()), paint::faint(&text::ago(at, now)))?;
     }

@@ -48,9 +48,10 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
         }
     }
     if jobs.is_empty() {
-        jobs = config.jobs.values().filter(|job| !job.kind.engine().is_empty()).cloned().collect();
+        jobs = config.jobs.values().filter(|job| !job.engine(false).is_empty()).cloned().collect();
     }
-    let of_job = |job: &Arc<Job>| (job.name.to_string(), job.kind_name, access::union(job.kind.engine()));
+    let labels = config.settings.docker.heeds_labels();
+    let of_job = |job: &Arc<Job>| (job.name.to_string(), job.kind_name, access::union(job.engine(labels)));
     let mut asked: Vec<Asked> = jobs.iter().map(of_job).collect();
     if arguments.coverage {
         asked.push(("coverage".to_owned(), "command", access::union(coverage::host::needs())));

@@ -8,7 +8,7 @@ use crate::{
 
 /// Knocks at the engine when a job needs it: what it is, in words, or what is wrong and what to do.
 pub(super) async fn knock(config: &Config) -> Option<Result<String, String>> {
-    let is_needed = config.jobs.values().any(|job| job.enabled && !job.kind.engine().is_empty());
+    let is_needed = config.jobs.values().any(|job| job.enabled && !job.engine(false).is_empty());
     if !is_needed {
         return None;
     }

@@ -12,6 +12,7 @@ use super::{
     units::Span,
 };
 use crate::{
+    docker::On,
     job::Job,
     kinds::{self, KINDS, KindEntry, Site},
     model::JobName,
@@ -36,6 +37,9 @@ pub(super) struct JobKeys {
     pub time_zone: Option<String>,
     /// It runs when all of these jobs have succeeded since it last ran.
     pub after: Vec<JobName>,
+    /// It runs when this happens to containers: `container-died`, `container-unhealthy`, `container-oom`, `container-started`, a list
+    /// of these, or `{ event = "died", containers = ["blog"] }`.
+    pub on: Option<On>,
     /// Each start is put off by a random time up to this [default: 0s].
     pub jitter: Option<Span>,
     /// What becomes of slots that went by unseen [default: the kind's].
@@ -67,13 +71,14 @@ pub(super) struct JobKeys {
 }
 
 /// Their names.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "kind",
     "description",
     "enabled",
     "schedule",
     "time_zone",
     "after",
+    "on",
     "jitter",
     "missed",
     "missed_window",
@@ -167,6 +172,7 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
         after: keys.after.clone(),
         notify: keys.notify.clone().unwrap_or_default().or(settings.defaults.notify.as_ref()),
         target: keys.target,
+        on: keys.on.clone(),
         policies: policies(keys, entry, settings),
         source: text.into(),
     });
@@ -195,6 +201,7 @@ fn kind_is_missing(own: &Table<'_>) -> Found {
 /// What only shows when the values are looked at.
 fn check(keys: &JobKeys) -> Vec<Problem> {
     let mut problems = check_policies("", keys.timeout, keys.retry);
+    problems.extend(keys.on.iter().flat_map(On::check));
     for (index, lock) in keys.locks.iter().enumerate() {
         if lock.trim().is_empty() {
             problems.push(Problem::new(format!("locks[{index}]"), "a lock needs a name"));

@@ -135,6 +135,13 @@ impl Container {
         self.0["Config"]["Labels"][name].as_str()
     }
 
+    /// All of its labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.0["Config"]["Labels"].as_object().into_iter().flatten();
+        labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
     /// What it does.
     #[must_use]
     pub fn state(&self) -> State {

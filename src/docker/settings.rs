@@ -17,6 +17,8 @@ pub struct DockerSettings {
     /// Its address: `unix:///var/run/docker.sock`, or `tcp://proxy:2375` for a proxy before its socket
     /// [default: `DOCKER_HOST`, else the socket that is there].
     pub host: Option<String>,
+    /// Containers may say in labels of theirs, `rusuban.…`, how jobs that the files have treat them [default: false].
+    pub labels: bool,
 }
 
 /// How an engine is reached.
@@ -30,7 +32,10 @@ pub enum Address {
 
 /// An engine that nobody has spoken to yet.
 #[derive(Clone, Debug)]
-pub struct Docker(Address);
+pub struct Docker {
+    address: Address,
+    labels: bool,
+}
 
 impl DockerSettings {
     /// What is wrong with it.
@@ -49,14 +54,14 @@ impl DockerSettings {
         let said = self.host.clone().or_else(|| variable("DOCKER_HOST").filter(|host| !host.is_empty()));
         // One that cannot be read is a mistake of the settings, which are not used then.
         if let Some(address) = said.and_then(|host| Address::read(&host).ok()) {
-            return Docker(address);
+            return Docker { address, labels: self.labels };
         }
         let rootless = variable("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("docker.sock"));
         let socket = match rootless {
             Some(own) if !Path::new(SOCKET).exists() && own.exists() => own,
             _ => SOCKET.into(),
         };
-        Docker(Address::Socket(socket))
+        Docker { address: Address::Socket(socket), labels: self.labels }
     }
 }
 
@@ -94,13 +99,25 @@ impl Docker {
     /// The engine at `address`.
     #[must_use]
     pub fn at(address: Address) -> Self {
-        Self(address)
+        Self { address, labels: false }
+    }
+
+    /// The same, and what its containers say in labels counts or not.
+    #[must_use]
+    pub fn with_labels(self, labels: bool) -> Self {
+        Self { labels, ..self }
+    }
+
+    /// Whether what its containers say in labels counts.
+    #[must_use]
+    pub fn heeds_labels(&self) -> bool {
+        self.labels
     }
 
     /// Where it is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.0
+        &self.address
     }
 
     /// Knocks, and agrees on a version of the API.
@@ -108,7 +125,7 @@ impl Docker {
     /// # Errors
     /// When nobody answers, or too old an engine.
     pub async fn connect(&self) -> Result<Engine, EngineError> {
-        Engine::connect(&self.0).await
+        Engine::connect(&self.address).await
     }
 }
 
@@ -128,7 +145,7 @@ mod tests {
             ("/var/run/docker.sock", None),
         ] {
             assert_eq!(Address::read(host).ok(), expected, "{host}");
-            let settings = DockerSettings { host: Some(host.into()) };
+            let settings = DockerSettings { host: Some(host.into()), ..DockerSettings::default() };
             assert_eq!(settings.check().is_none(), expected.is_some(), "{host}");
         }
     }
@@ -136,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_written_comes_before_the_environment() {
         let variable = |name: &str| (name == "DOCKER_HOST").then(|| "tcp://a:1".to_owned());
-        let written = DockerSettings { host: Some("unix:///b".into()) };
+        let written = DockerSettings { host: Some("unix:///b".into()), ..DockerSettings::default() };
         assert_eq!(written.docker(variable).address(), &Address::Socket("/b".into()));
         assert_eq!(DockerSettings::default().docker(variable).address(), &Address::Http("a:1".into()));
         let none = DockerSettings::default().docker(|_| None);

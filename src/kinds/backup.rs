@@ -87,6 +87,10 @@ impl Kind for Backup {
         self.source.iter().flat_map(docker::needs).collect()
     }
 
+    fn engine_by_label(&self) -> Vec<Access> {
+        self.source.iter().flat_map(docker::needs_by_label).collect()
+    }
+
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let spool = cx.services.spool.join(format!("backup-{}", cx.run));
         let debt = cx.record.owe(Debt::Remove { path: spool.clone() }).await?;

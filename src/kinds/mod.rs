@@ -1,5 +1,6 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod backup;
+pub mod boot;
 pub mod command;
 pub mod container_snapshot;
 pub mod container_update;
@@ -14,6 +15,7 @@ pub mod mirror;
 pub(crate) mod quiet;
 pub mod repository_care;
 pub mod rollback;
+pub mod routes;
 mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -28,9 +30,9 @@ use crate::{
     config::mistake::{Problem, suggest},
     config::secret::{Redactor, SecretReader, SecretSource, TextOrSecret},
     config::units::Span,
-    docker::{Access, Docker, Engine},
+    docker::{Access, Choice, Chosen, Docker, Engine, Listed, Purpose},
     model::{
-        Debt, DebtId, JobName, Level, RunId,
+        Debt, DebtId, JobName, Level, RunId, Trigger,
         news::{Event, Severity},
         watch::{Checked, Rules as CheckRules},
     },
@@ -90,6 +92,31 @@ pub trait Kind: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// What it asks of it besides where a label of a container says so, and labels count.
+    fn engine_by_label(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
+    /// The containers that it follows, for a kind whose work is never done: while the server runs, it is asked
+    /// [`is_due`](Self::is_due) whenever they change, and from time to time.
+    fn follows(&self) -> Option<Follow> {
+        None
+    }
+
+    /// Whether a run would change anything; what must only be refreshed is refreshed here. Without one nobody has to read a row for
+    /// each minute in which all was as it should be.
+    ///
+    /// # Errors
+    /// When it cannot be seen; a run is started then and says so.
+    async fn is_due(&self, _: &JobName, _: &Services) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+
+    /// Whether it wants to know which containers ran when they were last seen: the fact [`RAN`] is kept for it.
+    fn remembers(&self) -> bool {
+        false
+    }
+
     /// The checks that it makes, by their labels, if it makes any.
     fn watches(&self) -> Vec<(String, CheckRules)> {
         Vec::new()
@@ -113,6 +140,52 @@ pub trait Kind: Send + Sync + Debug {
     /// # Errors
     /// Anything that keeps it from being done; the chain of contexts is the run's message.
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary>;
+}
+
+/// What a kind follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Which containers.
+    pub choice: Choice,
+    /// It is asked that often even when nothing has changed.
+    pub every: Duration,
+}
+
+/// Under this key a job whose kind [`remembers`](Kind::remembers) finds a [`Ran`].
+pub const RAN: &str = "ran";
+
+/// Which containers ran when they were last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ran {
+    /// The host's own name for the time between two of its starts.
+    pub boot: String,
+    /// Their names.
+    pub names: Vec<String>,
+    /// The same before the host was started the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Self>>,
+}
+
+impl Ran {
+    /// What ran before this start of the host, if that is known.
+    #[must_use]
+    pub fn before(self, boot: &str) -> Option<Vec<String>> {
+        match self.before {
+            _ if self.boot != boot => Some(self.names),
+            before => before.map(|before| before.names),
+        }
+    }
+
+    /// With what runs now.
+    #[must_use]
+    pub fn now(self, boot: &str, names: Vec<String>) -> Self {
+        let before = if self.boot.is_empty() || self.boot == boot {
+            self.before
+        } else {
+            Some(Box::new(Self { before: None, ..self }))
+        };
+        Self { boot: boot.to_owned(), names, before }
+    }
 }
 
 /// What a source is to a Docker engine.
@@ -194,6 +267,8 @@ pub struct Cx {
     pub job: JobName,
     /// Which run.
     pub run: RunId,
+    /// What started it.
+    pub trigger: Trigger,
     /// The time.
     pub clock: Clock,
     /// Set when the run is asked to stop.
@@ -345,6 +420,14 @@ impl Cx {
         })
     }
 
+    /// The containers that this run is about; what their labels have to say is written into its log.
+    pub fn pick(&self, choice: &Choice, all: &[Listed], purpose: Purpose) -> Chosen {
+        let picked = self.services.docker.pick(choice, all, self.job.as_str(), purpose);
+        picked.notes.iter().for_each(|note| self.info(note));
+        picked.refused.iter().for_each(|refused| self.warn(refused));
+        picked.chosen
+    }
+
     /// The repository of that name, not opened yet.
     ///
     /// # Errors
@@ -361,6 +444,7 @@ impl Cx {
 /// The kinds.
 pub const KINDS: &[KindEntry] = &[
     backup::ENTRY,
+    boot::ENTRY,
     command::ENTRY,
     container_snapshot::ENTRY,
     container_update::ENTRY,
@@ -370,6 +454,7 @@ pub const KINDS: &[KindEntry] = &[
     http_call::ENTRY,
     mirror::ENTRY,
     repository_care::ENTRY,
+    routes::ENTRY,
 ];
 
 /// The kind of that name.

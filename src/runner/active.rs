@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 use super::{ActiveRun, Runner, gate::Gate, locks::Lock, record::RunRecord};
 use crate::{
     job::Job,
-    model::{JobName, Run, RunId},
+    model::{JobName, Run, RunId, Trigger},
 };
 
 /// A run that has not ended.
 pub(super) struct Active {
     pub(super) id: RunId,
     pub(super) job: JobName,
+    pub(super) trigger: Trigger,
     pub(super) queued: DateTime<Utc>,
     pub(super) record: Arc<RunRecord>,
     /// Set when it is asked to stop as a whole; a time limit asks one attempt.
@@ -42,6 +43,7 @@ impl Active {
         Arc::new(Self {
             id: run.id,
             job: run.job.clone(),
+            trigger: run.trigger.clone(),
             queued: run.queued,
             record: RunRecord::new(runner, job, run.id),
             stopping: CancellationToken::new(),

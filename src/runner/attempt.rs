@@ -26,6 +26,7 @@ impl Work<'_> {
         Cx {
             job: active.job.clone(),
             run: active.id,
+            trigger: active.trigger.clone(),
             clock: self.runner.clock.clone(),
             cancelled,
             grace: job.policies.grace.0,

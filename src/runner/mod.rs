@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     job::Job,
-    kinds::{Progress, Services},
-    model::{JobName, Line, Outcome, Run, RunId, Skipped},
+    kinds::{Progress, Services, quiet},
+    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped},
     notify::plan::Rules,
     policy::Overlap,
     store::Store,
@@ -230,6 +230,24 @@ impl Runner {
         self.finished.subscribe()
     }
 
+    /// Whether a run has this container, by its id or name, in its hands at this moment: it stops it, lets it run again, or puts
+    /// another in its place.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn holds(&self, id: &str, name: &str) -> anyhow::Result<bool> {
+        if quiet::is_claimed(id) {
+            return Ok(true);
+        }
+        let is_about = |debt: &Debt| match debt {
+            Debt::Start { container, .. } | Debt::Thaw { container } => container.id == id || container.name == name,
+            Debt::Swap(swap) => swap.name == name || swap.old == id || swap.new.as_deref() == Some(id),
+            Debt::Unstarted { container, .. } | Debt::Container { name: container, .. } => container == name,
+            _ => false,
+        };
+        Ok(self.store.debts().await?.iter().any(|(_, _, _, debt)| is_about(debt)))
+    }
+
     /// Gives these services to runs that begin from now on; the others keep theirs.
     pub fn set_services(&self, services: Arc<Services>) {
         *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
@@ -292,7 +310,9 @@ impl Runner {
         Arc::clone(&self.services().rules)
     }
 
-    fn services(&self) -> Arc<Services> {
+    /// What runs that begin now share.
+    #[must_use]
+    pub fn services(&self) -> Arc<Services> {
         Arc::clone(&self.services.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

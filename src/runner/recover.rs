@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     job::Job,
     kinds::Services,
-    model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState},
+    model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState, Trigger},
     policy::OnCrash,
     process::{Ending, Tree},
     store::Store,
@@ -128,15 +128,17 @@ impl Past<'_> {
         file: Option<&Arc<Job>>,
         said: &mut Vec<(Level, String)>,
     ) -> anyhow::Result<()> {
-        let ended = match self.store.run(run).await? {
-            Some(Run { state: RunState::Finished { outcome, .. }, message, .. }) => (outcome, message),
-            _ => (Outcome::Interrupted, String::new()),
+        let (trigger, ended) = match self.store.run(run).await? {
+            Some(Run { trigger, state: RunState::Finished { outcome, .. }, message, .. }) => {
+                (trigger, (outcome, message))
+            }
+            _ => (Trigger::Manual, (Outcome::Interrupted, String::new())),
         };
         let policies = file.map(|job| &job.policies);
         let limit = policies.and_then(|policies| policies.timeout).map_or(LONGEST, |limit| limit.0.min(LONGEST));
         let grace = policies.map_or(Duration::from_secs(10), |policies| policies.grace.0);
         let (home, end) = (self.services.home.as_path(), Some((ended.0, &*ended.1)));
-        let hook = Hook { job, run, home, command, end, limit, grace };
+        let hook = Hook { job, run, trigger: &trigger, home, command, end, limit, grace };
         let mut dropped = 0;
         let result = hook
             .run(&CancellationToken::new(), |line| {

@@ -138,6 +138,9 @@ impl Work<'_> {
         runner.store.run_started(active.id, 1).await?;
         active.begins(runner.clock.now(), 1);
         tracing::info!(job = %active.job, run = %active.id, "run began");
+        if let Some(why) = active.trigger.in_words() {
+            active.record.line(Level::Info, &why);
+        }
         let Some(after) = &job.policies.hooks.after else { return Ok(None) };
         let command = after.arguments();
         let debt = Debt::AfterHook { command: command.clone() };
@@ -203,7 +206,8 @@ impl Work<'_> {
         let Work { job, active, .. } = self;
         let limit = job.policies.timeout.map_or(hooks::LONGEST, |limit| limit.0);
         let (home, grace) = (self.services.home.as_path(), job.policies.grace.0);
-        let hook = Hook { job: &active.job, run: active.id, home, command, end, limit, grace };
+        let (job, run, trigger) = (&active.job, active.id, &active.trigger);
+        let hook = Hook { job, run, trigger, home, command, end, limit, grace };
         active.record.step_began(name);
         let result = hook.run(stop, |line| active.record.line(Level::Output, line)).await;
         let error = result.as_ref().err().map(|error| format!("{error:#}"));

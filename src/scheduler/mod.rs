@@ -13,13 +13,13 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio::sync::{Notify, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, LONGEST_SLEEP},
     job::Job,
-    model::{JobName, Missed, Outcome, Run, RunId, Trigger, news::Outgoing},
+    model::{JobName, Missed, Outcome, Run, RunId, Skipped, Trigger, news::Outgoing},
     policy::Overlap,
     runner::{Admission, Runner, news},
     store::{Settled, Settlement, Store, Verdict},
@@ -50,6 +50,8 @@ pub struct Scheduler {
     changed: Notify,
     /// When the loop last came round.
     looked: AtomicI64,
+    /// Counts changes of jobs, for whoever else looks at them.
+    version: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +120,8 @@ impl Scheduler {
     #[must_use]
     pub fn new(store: Store, runner: Arc<Runner>, clock: Clock) -> Self {
         let looked = AtomicI64::new(clock.now().timestamp_millis());
-        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new(), looked }
+        let (entries, changed, version) = (Mutex::default(), Notify::new(), watch::channel(0).0);
+        Self { store, runner, clock, entries, changed, looked, version }
     }
 
     /// Takes these jobs in place of those before. Runs that go on are not disturbed. A job that is new, or whose schedule has
@@ -186,7 +189,33 @@ impl Scheduler {
         self.store.anchor(wrong, now).await?;
         self.store.settle(anchors).await?;
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(changes)
+    }
+
+    /// The jobs that may start by themselves: those that are enabled and not paused.
+    #[must_use]
+    pub fn awake(&self) -> Vec<Arc<Job>> {
+        let entries = self.lock();
+        let awake = entries.jobs.values().filter(|entry| entry.job.enabled && entry.paused.is_none());
+        awake.map(|entry| Arc::clone(&entry.job)).collect()
+    }
+
+    /// Tells whenever the jobs have changed, or which of them are paused.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Starts a job for something that has happened, if its `overlap` lets it; else says what was in the way.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn start_unless_busy(&self, job: &Arc<Job>, trigger: Trigger) -> anyhow::Result<Result<Run, Skipped>> {
+        match self.runner.admit(job) {
+            Admission::Skip(why) => Ok(Err(why)),
+            _ => Ok(Ok(self.run_now(Arc::clone(job), trigger).await?)),
+        }
     }
 
     /// Starts runs when they are due, until `stop`.
@@ -243,6 +272,7 @@ impl Scheduler {
             entry.paused.get_or_insert(now);
             entry.next = None;
         }
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
@@ -262,6 +292,7 @@ impl Scheduler {
             }
         }
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 

@@ -118,6 +118,14 @@ fn what_is_printed_for_a_job_is_what_it_needs() {
     house.run(&format!("{image}shell = 'echo hello'"), true);
     house.run(&format!("{image}shell = 'sleep 1000'\ntimeout = '1s'\ngrace = '2s'"), false);
     house.all_was_used();
+    house.run("kind = 'routes'\nall = true\nhosts = 'hosts'", true);
+    // What is heard is heard by the server.
+    house.used.insert(("GET".into(), "/events".into()));
+    house.all_was_used();
+    house.dockerd.cli(&["stop", "-t", "0", "blog"]);
+    house.run("kind = 'boot'\ncontainers = ['blog']", true);
+    house.used.insert(("GET".into(), "/events".into()));
+    house.all_was_used();
     assert_eq!(house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
 }
 

@@ -169,6 +169,7 @@ pub(crate) fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
         enabled: true,
         schedule: None,
         after: Vec::new(),
+        on: None,
         policies: policies(),
         notify: Notify::default(),
         target: Target::default(),

@@ -14,7 +14,7 @@ use rusuban::{
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services, Told},
-    model::{Debt, DebtId, Level, RunId, watch::Checked},
+    model::{Debt, DebtId, Level, RunId, Trigger, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,7 @@ pub(crate) fn context(
     let cx = Cx {
         job: "job".parse().unwrap(),
         run: RunId(1),
+        trigger: Trigger::Manual,
         clock,
         cancelled: CancellationToken::new(),
         grace: std::time::Duration::from_secs(5),

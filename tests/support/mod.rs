@@ -15,6 +15,7 @@ pub(crate) mod kind;
 pub(crate) mod mutate;
 pub(crate) mod name_server;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod restic;
 pub(crate) mod router;
 pub(crate) mod rustic;

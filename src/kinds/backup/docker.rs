@@ -54,6 +54,14 @@ pub(super) fn needs(source: &Source) -> Vec<Access> {
     needs
 }
 
+/// What it needs besides where a container asks in a label to be stopped.
+pub(super) fn needs_by_label(source: &Source) -> Vec<Access> {
+    let is_frozen = matches!(source.from(), Some(From::Volume(_) | From::Container(_)))
+        && matches!(source.consistency(), Consistency::Pause);
+    let why = "a container asks in a label to be stopped, not frozen";
+    if is_frozen { vec![access::STOP.rarely(why), access::START.rarely(why)] } else { Vec::new() }
+}
+
 /// Finds a source. `servers`: where the backup goes.
 ///
 /// # Errors
@@ -89,7 +97,7 @@ impl Located {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let way = match source.consistency() {
-            Consistency::Pause => Way::Pause,
+            Consistency::Pause => self.frozen_or_stopped(cx, source).await?,
             Consistency::Stop => Way::Stop,
             Consistency::None => {
                 let writers = quiet::writers(&self.engine, &self.touched).await?;
@@ -113,6 +121,25 @@ impl Located {
             }
         };
         quiet::with_quiet(cx, &self.engine, &self.touched, way, work).await
+    }
+}
+
+impl Located {
+    /// Frozen; stopped, if one of them asks for it in a label that counts: it is quieter, and never less.
+    async fn frozen_or_stopped(&self, cx: &Cx, source: &Source) -> anyhow::Result<Way> {
+        if !cx.services.docker.heeds_labels() {
+            return Ok(Way::Pause);
+        }
+        let asking = quiet::asking_to_stop(&self.engine, &self.touched).await?;
+        if asking.is_empty() {
+            return Ok(Way::Pause);
+        }
+        cx.info(format!(
+            "{}: stopped, not frozen, while it is read: so says the label `rusuban.backup.stop` of {}",
+            source.name(),
+            asking.join(", ")
+        ));
+        Ok(Way::Stop)
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Address, Container, Engine, Image, Listed, access, repository_of},
+    docker::{Access, Address, Container, Engine, Image, Kept, Listed, Policy, Purpose, access, repository_of},
     policy::MissedPolicy,
     text,
 };
@@ -99,7 +99,7 @@ impl Kind for ContainerSnapshot {
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let began = cx.clock.now();
         let engine = cx.engine().await?;
-        let chosen = self.choice().pick(&engine.containers().await?);
+        let chosen = cx.pick(&self.choice(), &engine.containers().await?, Purpose::Snapshot);
         let mut failures = chosen.missing;
         if failures.is_empty() && chosen.containers.is_empty() {
             bail!(
@@ -118,7 +118,9 @@ impl Kind for ContainerSnapshot {
         let never_paused = self.never_paused().pick(&containers).containers;
         let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
         let taken = stream::iter(named).map(|(container, repository)| {
-            let pause = self.pause && !never_paused.iter().any(|one| one.id == container.id);
+            let labels = cx.services.docker.heeds_labels().then(|| Policy::read(&container.labels));
+            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(Kept::Unpaused));
+            let pause = self.pause && !asks_not_to && !never_paused.iter().any(|one| one.id == container.id);
             let taking = Taking { cx, engine: &engine, room: &room, container, repository, tags: &tags, pause };
             async move {
                 let name = taking.container.name.clone();

@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_time_between_pause_and_unpause_is_told() {
-        let event = |action: &str, at| Event { action: action.into(), at };
+        let event = |action: &str, at| Event { action: action.into(), at, ..Event::default() };
         assert_eq!(still(&[event("pause", 5_000_000), event("unpause", 9_000_000)]), Some(Duration::from_millis(4)));
         assert_eq!(still(&[event("pause", 5)]), None);
         assert_eq!(still(&[event("unpause", 5), event("pause", 9)]), None);

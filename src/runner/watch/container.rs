@@ -178,7 +178,7 @@ mod tests {
             "Name": "/blog", "State": state, "RestartCount": 4, "HostConfig": { "Memory": 268_435_456 },
         }));
         let happened: Vec<Event> =
-            happened.iter().map(|action| Event { action: (*action).to_owned(), at: 0 }).collect();
+            happened.iter().map(|action| Event { action: (*action).to_owned(), ..Event::default() }).collect();
         let mut found = Finding::default();
         judge(&mut found, &container, &happened);
         let causes = found.causes.into_iter().map(|cause| {
