@@ -17,6 +17,7 @@ mod process;
 mod repository;
 mod runner;
 mod schedule;
+mod site_check;
 mod sqlite;
 mod store;
 mod support;

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("process", &["model", "clock", "config", "policy"]),
     ("schedule", &["model", "config"]),
     ("bucket", &["clock", "config", "text"]),
+    ("check", &["clock", "config", "docker", "model", "text"]),
     ("database", &["text"]),
     ("docker", &["config", "http", "model", "process", "text"]),
     ("dyndns", &["config", "http", "process"]),
@@ -26,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "kinds",
         &[
             "bucket",
+            "check",
             "clock",
             "config",
             "database",

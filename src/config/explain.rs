@@ -37,7 +37,7 @@ pub(super) struct Wrong<'e> {
 }
 
 /// What other tools call it, and what it is called here.
-const SYNONYMS: [(&str, &str); 38] = [
+const SYNONYMS: [(&str, &str); 41] = [
     ("address", "url"),
     ("arguments", "command"),
     ("at", "schedule"),
@@ -52,6 +52,8 @@ const SYNONYMS: [(&str, &str); 38] = [
     ("environment", "env"),
     ("every", "schedule"),
     ("exec", "command"),
+    ("expect_contains", "contains"),
+    ("expect_status", "status"),
     ("ignore", "exclude"),
     ("interval", "schedule"),
     ("locale", "time_zone"),
@@ -71,6 +73,7 @@ const SYNONYMS: [(&str, &str); 38] = [
     ("run", "command"),
     ("script", "shell"),
     ("target", "bucket"),
+    ("timeout", "patience"),
     ("type", "kind"),
     ("tz", "time_zone"),
     ("uri", "url"),

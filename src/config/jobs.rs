@@ -266,7 +266,7 @@ fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut 
     match Schedule::parse(keys.schedule.as_deref()?, zone, name) {
         Ok(schedule) => Some(schedule),
         Err(wrong) => {
-            problems.push(Problem { key: "schedule".to_owned(), message: wrong.message, hint: wrong.hint });
+            problems.push(Problem { hint: wrong.hint, ..Problem::new("schedule", wrong.message) });
             None
         }
     }

@@ -264,6 +264,7 @@ fn placed(shown: &Path, text: &str, found: Vec<Found>) -> Vec<Mistake> {
         .into_iter()
         .map(|Found { at, problem }| {
             let message = problem.message.replace("``", "an empty text");
+            let at = problem.within.as_ref().map_or(at.clone(), |part| place::inside(text, &at, part));
             if at.is_empty() && problem.key.is_empty() && at.start == 0 {
                 Mistake::of_file(shown, message, problem.hint)
             } else {

@@ -14,8 +14,10 @@ mod listening;
 pub mod mirror;
 pub(crate) mod quiet;
 pub mod repository_care;
+mod request;
 pub mod rollback;
 pub mod routes;
+pub mod site_check;
 mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -455,6 +457,7 @@ pub const KINDS: &[KindEntry] = &[
     mirror::ENTRY,
     repository_care::ENTRY,
     routes::ENTRY,
+    site_check::ENTRY,
 ];
 
 /// The kind of that name.
