@@ -6,7 +6,7 @@
 //! - values and small tools: [`model`], [`policy`], [`clock`], [`text`]
 //! - what people write: [`config`] (settings, job files, mistakes, secrets, units), [`job`]
 //! - when: [`schedule`] (a cron line and its slots), [`scheduler`] (what is due, what was missed), [`follower`] (what happened to containers)
-//! - what: [`kinds`], and the services they use: [`docker`], [`dyndns`], [`bucket`], [`check`], [`tree`], [`plain`], [`database`], [`retention`], [`process`],
+//! - what: [`kinds`], and the services they use: [`docker`], [`dyndns`], [`check`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`],
 //!   [`http`], and [`notify`] (the services that messages go to, and their words)
 //! - what is on the host, and who keeps it: [`coverage`]
 //! - what becomes of what checks find: [`watch`]

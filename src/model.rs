@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub mod happening;
 pub mod heartbeat;
 pub mod news;
+pub mod overview;
 pub mod watch;
 
 /// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.
@@ -419,6 +420,16 @@ pub enum Debt {
     },
     /// A container that takes another's place: it is made to be there, or the other is brought back.
     Swap(Swap),
+    /// Containers that take the places of others, all of them or none.
+    Swaps {
+        /// Each of them, in the order in which they are stopped.
+        all: Vec<Swap>,
+    },
+    /// A volume that was made to be filled: removed, unless it is whole.
+    Volume {
+        /// Its name.
+        name: String,
+    },
     /// A container that was made and perhaps not started: removed, unless it has run.
     Unstarted {
         /// Its name.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Events};
 use crate::{
-    kinds::rollback::Rollback,
+    kinds::{restore::Restore, rollback::Rollback},
     model::{JobName, Run, RunId},
     runner::Event,
 };
@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// Roll a container back; answered as [`Request::Run`] is.
     Rollback(Rollback),
+    /// Bring back into Docker what a backup holds; answered as [`Request::Run`] is.
+    Restore(Restore),
     /// Ask a run to stop.
     Cancel {
         /// The run.
@@ -163,6 +165,7 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
     let reply = match request {
         Request::Run { job } => return follow(&mut write, app.run_now(&job).await).await,
         Request::Rollback(rollback) => return follow(&mut write, app.rollback(rollback).await).await,
+        Request::Restore(restore) => return follow(&mut write, app.restore(restore).await).await,
         Request::Cancel { run } => reply(app.cancel(run).await),
         Request::Pause { job } => reply(app.pause(&job, true).await),
         Request::Resume { job } => reply(app.pause(&job, false).await),

@@ -43,6 +43,8 @@ use crate::{
 const ROWS: u32 = 500;
 /// A notifier that keeps its own time limits has answered long before.
 const LONGEST_SEND: Duration = Duration::from_secs(4 * TIME_LIMIT.as_secs());
+/// While it is quiet for a notifier, it is looked whether something critical has come for it as often as this.
+const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 /// What is further ahead than this was written by a clock that was wrong.
 const WRONG_CLOCK: TimeDelta = TimeDelta::hours(25);
 
@@ -90,6 +92,8 @@ pub struct Delivery {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Rows that have an end which the ledger could not take yet: they are not told again.
     ended: Mutex<BTreeSet<i64>>,
+    /// When to look again for a notifier, at the earliest: it waits, or it is quiet. The ledger knows the first, unless its disk is full.
+    next: Mutex<HashMap<String, DateTime<Utc>>>,
     /// When the outbox was last looked at.
     looked: AtomicI64,
 }
@@ -112,12 +116,14 @@ impl Delivery {
             setup: Mutex::new(Arc::new(setup)),
             turns: Mutex::default(),
             ended: Mutex::default(),
+            next: Mutex::default(),
         })
     }
 
     /// Takes these settings from now on.
     pub fn set_up(&self, setup: Setup) {
         *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+        self.next().clear();
     }
 
     /// The settings.
@@ -141,8 +147,15 @@ impl Delivery {
                         let Ok(turn) = self.turn_of(&name).try_lock_owned() else { continue };
                         let (delivery, stop) = (Arc::clone(&self), stop.clone());
                         turns.spawn(async move {
-                            if let Err(error) = delivery.turn(&name, &stop, false).await {
-                                tracing::error!(notifier = name, "deliver what waits for it: {error:#}");
+                            loop {
+                                match delivery.turn(&name, &stop, false).await {
+                                    Ok(true) if !stop.is_cancelled() => {}
+                                    Ok(_) => break,
+                                    Err(error) => {
+                                        tracing::error!(notifier = name, "deliver what waits for it: {error:#}");
+                                        break;
+                                    }
+                                }
                             }
                             drop(turn);
                         });
@@ -153,9 +166,8 @@ impl Delivery {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.clock.sleep(LONGEST_SLEEP) => {}
-                // It may have more to tell.
-                Some(_) = turns.join_next(), if !turns.is_empty() => {}
             }
+            while turns.try_join_next().is_some() {}
         }
         while turns.join_next().await.is_some() {}
     }
@@ -191,6 +203,10 @@ impl Delivery {
         Arc::clone(turns.entry(name.to_owned()).or_default())
     }
 
+    fn next(&self) -> MutexGuard<'_, HashMap<String, DateTime<Utc>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ended(&self) -> MutexGuard<'_, BTreeSet<i64>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,6 +217,10 @@ impl Delivery {
         let now = self.clock.now();
         // One that is no longer in the settings: its rows wait until it is again, or until they expire.
         let Some(notifier) = setup.notifiers.get(name) else { return Ok(false) };
+        let is_early = |at: &DateTime<Utc>| now < *at && *at < now + WRONG_CLOCK;
+        if !hurry && self.next().get(name).is_some_and(is_early) {
+            return Ok(false);
+        }
         let mut line = self.store.lines_of_notifiers().await?.remove(name).unwrap_or_default();
         if line.blocked.is_some() {
             if line.settings.as_deref() == Some(&*fingerprint(notifier)) {
@@ -209,7 +229,7 @@ impl Delivery {
             tracing::info!(notifier = name, "its settings have changed: it is tried again");
             line = Line { told: line.told, ..Line::default() };
         }
-        if line.next_try.is_some_and(|at| now < at && at < now + WRONG_CLOCK) {
+        if line.next_try.as_ref().is_some_and(is_early) {
             return Ok(false);
         }
         let waiting = self.waiting(name, now, hurry).await?;
@@ -218,11 +238,15 @@ impl Delivery {
             Some(Tried { parts: serde_json::from_value(open.parts).ok()?, is_put_off: open.is_put_off })
         });
         let ear = setup.rules.ears.get(name).copied().unwrap_or_default();
-        let failed = line.failing.is_some();
-        let Next::Send(parcel) = plan::next(&waiting, tried.as_ref(), ear, &setup.rules, failed, now) else {
-            return Ok(false);
-        };
-        self.send(&setup, name, notifier, &parcel, line, stop).await
+        match plan::next(&waiting, tried.as_ref(), ear, &setup.rules, line.failing, now) {
+            Next::Nothing => Ok(false),
+            Next::Wait(until) => {
+                // Something critical may come meanwhile.
+                self.next().insert(name.to_owned(), until.min(now + PATIENCE));
+                Ok(false)
+            }
+            Next::Send(parcel) => self.send(&setup, name, notifier, &parcel, line, stop).await,
+        }
     }
 
     /// What waits for this notifier and has no end that the ledger only does not know yet.
@@ -258,17 +282,8 @@ impl Delivery {
             Some(story) => self.store.thread(name, &story).await?,
             None => None,
         };
-        let told = Message {
-            key: parcel.key.clone(),
-            news: parcel.news.clone(),
-            language: notifier.common.language,
-            template: notifier.common.template.clone().map(Arc::new),
-            thread,
-            host: host_name(),
-            time_zone: setup.rules.time_zone,
-            now: self.clock.now(),
-            delay: parcel.delay,
-        };
+        let plain = self.message(setup, notifier, parcel.key.clone(), parcel.news.clone());
+        let told = Message { thread, delay: parcel.delay, ..plain };
         let came = self.give(setup, name, notifier, &told, stop).await;
         if stop.is_cancelled() && came.is_err() {
             // Nobody knows whether it has arrived: the same is sent again at the next start.
@@ -284,6 +299,9 @@ impl Delivery {
         let answer = self.answer(setup, name, notifier, parcel, line, came, answer).await?;
         if !answer.is_put_off {
             self.ended().extend(parcel.parts.told.iter().chain(&parcel.parts.merged));
+        }
+        if let Some(at) = answer.line.next_try {
+            self.next().insert(name.to_owned(), at);
         }
         self.store.answered(name, answer).await?;
         self.forget_ended().await?;
@@ -407,7 +425,11 @@ impl Delivery {
                         news.extend(parcel.news.iter().map(|news| plan::row(news, &other, now)));
                         Answer { is_refused: true, instead: news, line, ..answer }
                     }
-                    None => Answer { is_put_off: true, line, ..answer },
+                    // Nobody is left: it waits here for whoever works first.
+                    None => {
+                        let instead = vec![plan::row(&broken(name, now, &why), name, now)];
+                        Answer { is_put_off: true, instead, line, ..answer }
+                    }
                 }
             }
         })
@@ -449,22 +471,53 @@ impl Delivery {
         let _turn = turn.lock().await;
         let now = self.clock.now();
         let news = test_news(name, now);
-        let message = Message {
-            key: plan::row(&news, name, now).key,
-            news: vec![news],
+        let message = self.message(&setup, notifier, plan::row(&news, name, now).key, vec![news]);
+        let came = self.give(&setup, name, notifier, &message, &CancellationToken::new()).await;
+        if came.is_ok() {
+            self.next().remove(name);
+            self.store.set_line(name, Line { told: Some(now), ..Line::default() }).await?;
+        }
+        Ok(came)
+    }
+
+    /// Tells what the ledger cannot hold, such as that it cannot be written: the first notifier that takes it, at once.
+    pub async fn cry(&self, what: &str) {
+        let (setup, now) = (self.setup(), self.clock.now());
+        let news = of_the_ledger(Event::Failed, now, what);
+        for name in setup.order() {
+            let Some(notifier) = setup.notifiers.get(&name) else { continue };
+            let message = self.message(&setup, notifier, plan::row(&news, &name, now).key, vec![news.clone()]);
+            match self.give(&setup, &name, notifier, &message, &CancellationToken::new()).await {
+                Ok(_) => return,
+                Err(why) => tracing::warn!(notifier = name, %why, "it does not take that the ledger cannot be written"),
+            }
+        }
+    }
+
+    /// The ledger can be written again.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn calm(&self) -> anyhow::Result<()> {
+        let (setup, now) = (self.setup(), self.clock.now());
+        let news =
+            of_the_ledger(Event::Recovered, now, "the ledger can be written again; what was held in memory is in it");
+        let other = self.stand_in(&setup, "").await?;
+        self.store.tell(other.iter().map(|name| plan::row(&news, name, now)).collect()).await
+    }
+
+    fn message(&self, setup: &Setup, notifier: &NotifierSettings, key: String, news: Vec<News>) -> Message {
+        Message {
+            key,
+            news,
             language: notifier.common.language,
             template: notifier.common.template.clone().map(Arc::new),
             thread: None,
             host: host_name(),
             time_zone: setup.rules.time_zone,
-            now,
+            now: self.clock.now(),
             delay: None,
-        };
-        let came = self.give(&setup, name, notifier, &message, &CancellationToken::new()).await;
-        if came.is_ok() {
-            self.store.set_line(name, Line { told: Some(now), ..Line::default() }).await?;
         }
-        Ok(came)
     }
 
     /// Tries a notifier again that was blocked, or whose line was down; says whether it was.
@@ -472,6 +525,7 @@ impl Delivery {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn unblock(&self, name: &str) -> anyhow::Result<bool> {
+        self.next().remove(name);
         unblock(&self.store, name).await
     }
 }
@@ -517,6 +571,22 @@ fn broken(name: &str, at: DateTime<Utc>, why: &str) -> News {
             what: "try it, once it is mended".to_owned(),
             command: format!("rusuban notify test {name}"),
         }],
+        lines: Vec::new(),
+    }
+}
+
+/// News of the ledger itself.
+fn of_the_ledger(event: Event, at: DateTime<Utc>, what: &str) -> News {
+    News {
+        about: About::House,
+        event,
+        severity: Severity::Critical,
+        at,
+        since: None,
+        incident: None,
+        what: what.to_owned(),
+        causes: Vec::new(),
+        offers: Vec::new(),
         lines: Vec::new(),
     }
 }

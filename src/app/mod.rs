@@ -14,7 +14,7 @@ use crate::{
     follower::Follower,
     job::Job,
     kinds::Services,
-    model::{JobName, Run, RunId, RunState, Trigger},
+    model::{JobName, Run, RunId, RunState, Trigger, news::Event, overview::Card},
     notify,
     runner::{self, Limits, Runner},
     scheduler::Scheduler,
@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod alive;
+mod asked;
 pub mod control;
 pub mod coverage;
 pub mod deliver;
@@ -31,7 +32,6 @@ mod heard;
 mod lock;
 mod memory;
 mod overlook;
-mod rollback;
 pub mod serve;
 
 use deliver::{Delivery, Setup};
@@ -99,6 +99,7 @@ impl App {
         let services = config.services(&clock).await?;
         let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&services), limits(&config));
         runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
+        runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&runner), clock.clone());
         let delivery = Delivery::new(store.clone(), clock.clone(), Setup::new(&config, &services), data);
         let app = Arc::new(Self {
@@ -238,6 +239,7 @@ impl App {
         self.runner.set_services(services);
         self.runner.set_limits(limits(&config));
         self.runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
+        self.runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let changes = self.scheduler.reload(config.jobs.values().cloned().collect()).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(changes.to_string())
@@ -283,6 +285,17 @@ impl App {
     /// Starts no new runs, asks those that go on to stop, and waits until all is in the ledger.
     pub async fn shut_down(&self) {
         self.runner.shutdown().await;
+    }
+}
+
+/// A job as reports know it.
+fn card(job: &Job) -> Card {
+    Card {
+        job: job.name.clone(),
+        kind: job.kind_name,
+        is_enabled: job.enabled,
+        keeps: job.kind.bucket().or(job.kind.repository()).map(str::to_owned),
+        is_heard: job.notify.anybody_hears_of(Event::Failed),
     }
 }
 

@@ -171,7 +171,7 @@ fn given_up(name: &str, rows: &[OutboxRow], setup: &Setup, now: DateTime<Utc>) -
         since: rows.first().map(|row| row.news.at),
         incident: None,
         what: format!(
-            "{} for it could not be told for {} and were given up; they are in {}",
+            "{} for it could not be told for {}: given up, and written into {}",
             crate::text::count(rows.len(), "message"),
             setup.settings.expire,
             setup.last_resort.display()

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Refusal, control::Socket, rollback};
+use super::{App, Refusal, asked, control::Socket};
 use crate::{store::Histories, web::Web};
 
 /// How often the files are looked at.
@@ -69,8 +69,18 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
                     reload(&app, "the files have changed").await;
                 }
                 let ledger = app.store().trouble();
-                if ledger.is_some() && trouble.is_none() {
-                    tracing::error!("{}", ledger.as_deref().unwrap_or_default());
+                match (&ledger, &trouble) {
+                    (Some(why), None) => {
+                        tracing::error!("{why}");
+                        let (delivery, why) = (Arc::clone(&app.delivery), why.clone());
+                        tokio::spawn(async move { delivery.cry(&why).await });
+                    }
+                    (None, Some(_)) => {
+                        if let Err(error) = app.delivery.calm().await {
+                            tracing::error!("tell that the ledger can be written again: {error:#}");
+                        }
+                    }
+                    _ => {}
                 }
                 trouble = ledger;
             }
@@ -106,7 +116,7 @@ async fn tidy(app: Arc<App>, stop: CancellationToken) {
             .jobs
             .values()
             .map(|job| (job.name.clone(), job.policies.history))
-            .chain(rollback::history())
+            .chain(asked::histories())
             .collect();
         if let Err(error) = app.store().tidy_outbox().await {
             tracing::warn!("remove what was told long ago: {error:#}");

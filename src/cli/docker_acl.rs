@@ -9,7 +9,7 @@ use crate::{
     coverage,
     docker::access::{self, Access},
     job::Job,
-    text,
+    kinds, text,
 };
 
 /// What to print, and of which jobs.
@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// What `rusuban coverage` and `rusuban init` ask, too
     #[arg(long)]
     coverage: bool,
+    /// What `rusuban restore` asks for containers and volumes, and `rusuban rollback`, too
+    #[arg(long)]
+    restore: bool,
     /// For people, or for which proxy
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -55,6 +58,9 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
     let mut asked: Vec<Asked> = jobs.iter().map(of_job).collect();
     if arguments.coverage {
         asked.push(("coverage".to_owned(), "command", access::union(coverage::host::needs())));
+    }
+    if arguments.restore {
+        asked.push(("restore".to_owned(), "command", access::union(kinds::restore::needs())));
     }
     let all = access::union(asked.iter().flat_map(|(.., needs)| needs.clone()));
     let printed = match arguments.format {

@@ -370,7 +370,9 @@ impl Cli {
         match self.command {
             Command::Serve => "warn,rusuban=info",
             // It shows the run and how it ended; of runs that a crash cut off it tells.
-            Command::Run { .. } | Command::Rollback(_) => "warn,rusuban::runner=error,rusuban::runner::recover=warn",
+            Command::Run { .. } | Command::Rollback(_) | Command::Restore(_) => {
+                "warn,rusuban::runner=error,rusuban::runner::recover=warn"
+            }
             _ => "warn",
         }
     }

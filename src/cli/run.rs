@@ -38,9 +38,11 @@ pub(super) async fn begin(
     quiet: bool,
 ) -> anyhow::Result<Exit> {
     let mut told = false;
+    // A restore tells a program what came back, and not how.
+    let only_told = matches!(request, Request::Restore(_));
     loop {
         if let Some(mut replies) = control::ask(&config.settings.data, &request).await? {
-            return through_server(context, &mut replies, quiet).await;
+            return through_server(context, &mut replies, quiet, only_told).await;
         }
         match App::open(config.home.clone(), config.clone(), context.clock.clone(), doing).await? {
             Opened::Ours(app) => return alone(context, &app, config, request, quiet).await,
@@ -65,9 +67,11 @@ async fn alone(
     request: Request,
     quiet: bool,
 ) -> anyhow::Result<Exit> {
+    let only_told = matches!(request, Request::Restore(_));
     let begun = match request {
         Request::Run { job } => app.run_now(&job).await,
         Request::Rollback(rollback) => app.rollback(rollback).await,
+        Request::Restore(restore) => app.restore(restore).await,
         other => anyhow::bail!("{other:?} begins no run"),
     };
     let (run, mut events) = match begun {
@@ -75,7 +79,7 @@ async fn alone(
         Err(Refusal::Missing(text)) => return context.missing(&text),
         Err(Refusal::Other(error)) => return Err(error),
     };
-    let mut view = View::begin(context, &run, quiet)?;
+    let mut view = View::begin(context, &run, quiet, only_told)?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let outcome = loop {
         tokio::select! {
@@ -123,6 +127,7 @@ async fn through_server(
     context: &mut Context<'_>,
     replies: &mut control::Replies,
     quiet: bool,
+    only_told: bool,
 ) -> anyhow::Result<Exit> {
     let mut view: Option<View> = None;
     loop {
@@ -135,7 +140,7 @@ async fn through_server(
             }
         };
         match (reply, &mut view) {
-            (Some(Reply::Queued(run)), _) => view = Some(View::begin(context, &run, quiet)?),
+            (Some(Reply::Queued(run)), _) => view = Some(View::begin(context, &run, quiet, only_told)?),
             (Some(Reply::Event(event)), Some(view)) => {
                 if let Some(outcome) = view.show(context, &event)? {
                     return Ok(exit(Some(outcome)));
@@ -163,27 +168,38 @@ fn exit(outcome: Option<Outcome>) -> Exit {
 struct View {
     run: Run,
     quiet: bool,
+    /// Of a run in JSON, only what it has for programs.
+    only_told: bool,
     bar: ProgressBar,
 }
 
 impl View {
-    fn begin(context: &mut Context<'_>, run: &Run, quiet: bool) -> anyhow::Result<Self> {
+    fn begin(context: &mut Context<'_>, run: &Run, quiet: bool, only_told: bool) -> anyhow::Result<Self> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if context.json || quiet || !std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        if context.json {
+        if context.json && !only_told {
             writeln!(context.out, "{}", serde_json::json!({ "queued": run }))?;
+        } else if context.json {
+            // What came back is told at its end.
         } else if !quiet {
             writeln!(context.out, "{}", paint::faint(&format!("run {} of {}", run.id, run.job)))?;
         }
-        Ok(Self { run: run.clone(), quiet, bar })
+        Ok(Self { run: run.clone(), quiet, only_told, bar })
     }
 
     /// Shows an event; the outcome when it was the last.
     fn show(&mut self, context: &mut Context<'_>, event: &Event) -> anyhow::Result<Option<Outcome>> {
         if context.json {
-            writeln!(context.out, "{}", serde_json::to_string(event)?)?;
+            match event {
+                Event::Told(told) if self.only_told => writeln!(context.out, "{told}")?,
+                Event::Finished(outcome, message) if self.only_told && *outcome != Outcome::Succeeded => {
+                    writeln!(context.errors, "{} {message}", paint::bad("error:"))?;
+                }
+                _ if self.only_told => {}
+                event => writeln!(context.out, "{}", serde_json::to_string(event)?)?,
+            }
             return Ok(if let Event::Finished(outcome, _) = event { Some(*outcome) } else { None });
         }
         match event {
@@ -215,7 +231,7 @@ impl View {
                 }
                 return Ok(Some(*outcome));
             }
-            Event::Line(_) | Event::Attempt(_) => {}
+            Event::Line(_) | Event::Attempt(_) | Event::Told(_) => {}
         }
         Ok(None)
     }

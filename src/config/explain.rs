@@ -212,6 +212,12 @@ fn one_unknown_key() -> DeTable<'static> {
 /// A word such as `all`, alone, that goes with a value.
 fn needs_a_value(wrong: &Wrong<'_>) -> Problem {
     let word = wrong.value.and_then(|value| value.get_ref().as_str()).unwrap_or_default();
+    if let [Step::Key(table)] = wrong.path
+        && table == "provider"
+    {
+        return Problem::new("", format!("`{word}` has keys of its own"))
+            .hint(format!("write `[{table}.{word}]`, and its keys below it"));
+    }
     let example = match word {
         "all" => "5",
         "command" => "[\"pass\", \"show\", \"s3\"]",
@@ -234,6 +240,14 @@ fn one_of(wrong: &Wrong<'_>) -> Problem {
         return Problem::new("", format!("`{word}` takes no value")).hint(format!("write `\"{word}\"`"));
     }
     let words = words(wrong.path).unwrap_or_default();
+    if let Some(DeValue::Table(table)) = value
+        && table.len() > 1
+        && table.keys().all(|key| words.iter().any(|word| *word == **key.get_ref()))
+        && !PLACES.iter().any(|place| words.iter().any(|word| word == place))
+    {
+        let keys: Vec<&str> = table.keys().map(|key| &**key.get_ref()).collect();
+        return Problem::new("", format!("only one of {} belongs here", quote(&keys))).hint("keep one of them");
+    }
     let words: Vec<&str> = words.iter().map(|word| if word == "all" { "{ all = 5 }" } else { word }).collect();
     match (value, words.as_slice()) {
         (Some(DeValue::Table(table)), PLACES) if table.len() > 1 => {

@@ -152,6 +152,7 @@ impl Config {
         // What cannot be read is told when something is sent.
         let of_notifiers = self.settings.notifiers.values().flat_map(|notifier| notifier.notifier.secrets());
         known.extend(of_notifiers.filter_map(|source| (self.secrets.0)(&source).ok()));
+        known.extend(self.settings.notify.secrets().filter_map(|source| (self.secrets.0)(source).ok()));
         let notifiers = self.settings.notifiers.iter();
         Ok(Arc::new(Services {
             home: self.home.path().to_owned(),
@@ -220,6 +221,7 @@ fn load_settings(
         .chain(settings.repositories.values().flat_map(|repository| repository.secrets()))
         .cloned()
         .chain(settings.notifiers.values().flat_map(|notifier| notifier.notifier.secrets()))
+        .chain(settings.notify.secrets().cloned())
         .collect();
     secrets::check(home, environment, &sources, &table, &mut found, |at, message, hint| {
         warnings.push(Mistake::at(&shown, &text, &at, message, Some(hint)));

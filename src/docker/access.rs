@@ -74,6 +74,13 @@ pub const VOLUMES: Access = of("GET", "/volumes", "list the volumes");
 /// See [`Engine::volume`](super::Engine::volume).
 pub const VOLUME: Access = of("GET", "/volumes/{volume}", "know where a volume's files are");
 
+/// See [`Engine::vessel`](super::Engine::vessel).
+pub const CREATE_VOLUME: Access = of("POST", "/volumes/create", "make a volume that is to be filled");
+/// See [`Engine::remove_volume`](super::Engine::remove_volume).
+pub const REMOVE_VOLUME: Access = of("DELETE", "/volumes/{volume}", "remove a volume");
+/// See [`Spec::create`](super::Spec::create).
+pub const CREATE_NETWORK: Access = of("POST", "/networks/create", "make a network");
+
 /// See [`Spec::of`](super::Spec::of).
 pub const NETWORK: Access = of("GET", "/networks/{network}", "know how a network of a container was made");
 /// See [`Engine::pull`](super::Engine::pull).

@@ -80,6 +80,18 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// What people call it: the volume's name, or where the container has it if that is no name for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let is_nameless = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match self.volume.as_deref().filter(|name| !is_nameless(name)) {
+            Some(name) => name.to_owned(),
+            None => Some(self.target.trim_matches('/').replace('/', "-"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "root".into()),
+        }
+    }
+
     /// Whether it is a part of the host's system that is lent to the container: sockets, clocks and devices, not worth keeping.
     #[must_use]
     pub fn is_of_the_system(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::{container::Listed, events::Event};
+use super::{container::Listed, events::Event, labels::is_ours};
 use crate::model::happening::{Happening, Happens};
 
 /// What explains an event comes within so long.
@@ -25,8 +25,6 @@ const ONE_OOM: i64 = 60_000_000_000;
 const REMEMBERED: usize = 1024;
 /// Signals that ask a program to do something and go on: HUP, USR1, USR2, CONT, WINCH.
 const GOES_ON: [&str; 5] = ["1", "10", "12", "18", "28"];
-/// Containers that we make for a moment, and copies for a look: nobody's business.
-const OURS: [&str; 2] = ["rusuban.run", "rusuban.look"];
 
 /// A container as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +71,17 @@ impl Following {
         Self { seen: ran.into_iter().map(seen).collect(), newest, has_list: true, ..Self::default() }
     }
 
-    /// From when on events are asked for: a moment before the newest, for they do not come in order to the nanosecond.
+    /// From when on events are asked for: a moment before the newest, for they do not come in order to the nanosecond. Where nobody
+    /// knows which were heard in that moment, just after it.
     #[must_use]
     pub fn since(&self) -> Option<i64> {
-        self.newest.map(|newest| newest.saturating_sub(1_000_000_000))
+        let newest = self.newest?;
+        Some(if self.heard.is_empty() { newest.saturating_add(1) } else { newest.saturating_sub(1_000_000_000) })
+    }
+
+    /// It cannot be looked at now: it settles again at `at`.
+    pub fn put_off(&mut self, settled: Settled, at: Instant) {
+        self.open.push((at, settled));
     }
 
     /// How far the events have been heard.
@@ -127,7 +132,8 @@ impl Following {
             let is_up = self.seen.get(id).is_some_and(|seen| seen.is_up);
             self.seen.insert(id.clone(), Seen { name, labels: labels(event), is_up });
         }
-        if OURS.iter().any(|label| event.attributes.contains_key(*label)) {
+        // Made for a moment: nobody's business.
+        if is_ours(&event.attributes) {
             self.seen.remove(id);
             return None;
         }
@@ -184,9 +190,8 @@ impl Following {
 
     /// The list, which is the truth. Returns those that are not as they were.
     pub fn list(&mut self, all: &[Listed], at: DateTime<Utc>, now: Instant) -> Vec<Seen> {
-        let ours = |one: &&Listed| !OURS.iter().any(|label| one.labels.contains_key(*label));
         let (mut changed, mut ids) = (Vec::new(), BTreeSet::new());
-        for one in all.iter().filter(ours) {
+        for one in all.iter().filter(|one| !is_ours(&one.labels)) {
             ids.insert(one.id.clone());
             let seen = Seen { name: one.name.clone(), labels: one.labels.clone(), is_up: one.state.is_up() };
             let before = self.seen.insert(one.id.clone(), seen.clone());
@@ -402,6 +407,7 @@ mod tests {
     fn what_ran_before_a_restart_and_does_not_run_now_has_died() {
         let ran = BTreeMap::from([("id-blog".to_owned(), "blog".to_owned()), ("id-db".to_owned(), "db".to_owned())]);
         let mut engine = Engine { following: Following::from(ran, Some(5)), begun: Instant::now() };
+        assert_eq!(engine.following.since(), Some(6), "what was heard before is not heard again");
         engine.lists(&[("blog", State::Exited), ("db", State::Running)]);
         assert_eq!(engine.told(), ["the container blog died, while nobody looked?"]);
         assert_eq!(engine.following.running().into_values().collect::<Vec<_>>(), ["db"]);

@@ -148,7 +148,13 @@ impl Policy {
     }
 }
 
-/// Whether it can be a part of a host's name.
+/// Whether it is one that Rusuban made for a moment: for a command, or for a look at a snapshot.
+#[must_use]
+pub fn is_ours(labels: &BTreeMap<String, String>) -> bool {
+    ["rusuban.run", "rusuban.look"].iter().any(|label| labels.contains_key(*label))
+}
+
+/// Whether it can be a host's name.
 #[must_use]
 pub fn is_host_name(name: &str) -> bool {
     let is_part = |part: &str| {

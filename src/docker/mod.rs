@@ -29,7 +29,7 @@ mod snapshots;
 mod spec;
 pub mod swap;
 mod targets;
-mod vessel;
+pub mod vessel;
 mod volume;
 
 pub use access::Access;
@@ -46,7 +46,7 @@ pub use exec::{Exec, ExecError, Prepared, Process, mark};
 pub use follow::{Following, Seen, Settled};
 pub use frames::{Channel, Piece};
 pub use image::{Commit, Image, digest, repository_of, short_id, tag_of};
-pub use labels::{Kept, Picked, Policy, Purpose, is_host_name};
+pub use labels::{Kept, Picked, Policy, Purpose, is_host_name, is_ours};
 pub use on::On;
 pub use once::{Once, OnceEnded, VolumeMount, Working};
 pub use pull::Pulled;

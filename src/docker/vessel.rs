@@ -1,5 +1,5 @@
 //! A volume that files are brought back into: made as the one that it is to stand in for, and where its files are on this machine.
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -9,6 +9,9 @@ use super::{
     own,
     volume::Volume,
 };
+
+/// The folder in a volume in which what is brought back is written until it is whole.
+pub const UNFINISHED: &str = ".rusuban-restore";
 
 /// What tells Docker that nobody named a volume, so that it may be pruned.
 const NAMELESS: &str = "com.docker.volume.anonymous";
@@ -24,7 +27,40 @@ pub struct Vessel {
     pub is_new: bool,
 }
 
+/// Whether a name is one that we, or the restore that we ask, give to what is not whole yet.
+#[must_use]
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(UNFINISHED.as_bytes()) || name.starts_with(format!(".{UNFINISHED}.rusuban-").as_bytes())
+}
+
 impl Engine {
+    /// Removes a volume that was made to be filled and is not whole: there is nothing in it, or something unfinished. Any other is
+    /// left alone, and so is one that a container uses.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or the volume cannot be looked into.
+    pub async fn remove_unfilled(&self, name: &str) -> anyhow::Result<()> {
+        let what = || format!("remove the volume `{name}`, which is not whole");
+        let volume = match self.volume(name).await {
+            Ok(volume) => volume,
+            Err(EngineError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error).with_context(what),
+        };
+        let folder = self.folder_here(&volume).await.with_context(what)?;
+        let looking = tokio::task::spawn_blocking(move || -> std::io::Result<bool> {
+            let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+            Ok(entries.is_empty() || entries.iter().any(|entry| is_unfinished(&entry.file_name())))
+        });
+        if looking.await.context("a thread died")?.with_context(what)? {
+            match self.remove_volume(name).await {
+                Ok(()) | Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => {}
+                Err(error) => return Err(error).with_context(what),
+            }
+        }
+        Ok(())
+    }
+
     /// The volume `name`, made with the driver, options and labels of `like` if it is not there.
     ///
     /// # Errors

@@ -66,18 +66,30 @@ pub async fn watch(host: &str, address: IpAddr, resolver: Option<SocketAddr>, pa
 
 /// Looks once.
 pub async fn look(host: &str, address: IpAddr, resolver: Option<SocketAddr>) -> Look {
-    let servers = match resolver {
-        Some(resolver) => vec![resolver],
-        None => match authorities(host).await {
-            Ok(servers) => servers,
-            Err(why) => return Look::Unknown { why },
-        },
-    };
+    if let Some(resolver) = resolver {
+        return ask_one_of(&[resolver], host, address, true).await;
+    }
+    match resolvers().await {
+        Ok(resolvers) => look_by(&resolvers, 53, host, address).await,
+        Err(why) => Look::Unknown { why },
+    }
+}
+
+/// Looks once, at the zone's own servers, which `resolvers` know and which listen at `port`.
+pub async fn look_by(resolvers: &[SocketAddr], port: u16, host: &str, address: IpAddr) -> Look {
+    match authorities(resolvers, port, host).await {
+        Ok(servers) => ask_one_of(&servers, host, address, false).await,
+        Err(why) => Look::Unknown { why },
+    }
+}
+
+/// The first one who answers is believed.
+async fn ask_one_of(servers: &[SocketAddr], host: &str, address: IpAddr, recursive: bool) -> Look {
     let what = What::Address(Family::of(address));
     let mut unknown = String::from("there is no name server to ask");
     for server in servers {
-        match query::ask(server, host, what, resolver.is_some()).await {
-            Ok(found) => return judge(server, &found, address),
+        match query::ask(*server, host, what, recursive).await {
+            Ok(found) => return judge(*server, &found, address),
             Err(NoFound::NoSuchName) => {
                 return Look::Other { why: format!("{server} knows no {host}"), ttl: None };
             }
@@ -103,12 +115,11 @@ fn judge(server: SocketAddr, found: &Found, address: IpAddr) -> Look {
     Look::Other { why, ttl }
 }
 
-/// The servers of the zone that a name is in, by the system's resolvers.
-async fn authorities(host: &str) -> Result<Vec<SocketAddr>, String> {
-    let resolvers = resolvers().await?;
+/// The servers of the zone that a name is in.
+async fn authorities(resolvers: &[SocketAddr], port: u16, host: &str) -> Result<Vec<SocketAddr>, String> {
     let ask = async |name: &str, what: What| {
         let mut last = Err(NoFound::Silent("there is no resolver".to_owned()));
-        for resolver in &resolvers {
+        for resolver in resolvers {
             last = query::ask(*resolver, name, what, true).await;
             if !matches!(last, Err(NoFound::Silent(_))) {
                 break;
@@ -137,7 +148,7 @@ async fn authorities(host: &str) -> Result<Vec<SocketAddr>, String> {
     for name in names.iter().take(MOST_SERVERS) {
         for family in Family::ALL {
             if let Ok(found) = ask(name, What::Address(family)).await {
-                servers.extend(found.addresses.into_iter().take(1).map(|address| SocketAddr::new(address, 53)));
+                servers.extend(found.addresses.into_iter().take(1).map(|address| SocketAddr::new(address, port)));
             }
             if !servers.is_empty() {
                 break;

@@ -9,7 +9,7 @@ mod past;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use chrono::TimeDelta;
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +35,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What was seen is written down so long after it has changed.
 const WRITE: Duration = Duration::from_secs(1);
-/// What is found so soon after the first look happened while nobody was there.
+/// What the engine remembers of the time before a connection comes so soon after its beginning.
 const OF_THE_PAST: Duration = Duration::from_secs(5);
-/// What is told so long after it happened is late.
-const LATE: TimeDelta = TimeDelta::seconds(10);
+/// What could not be looked at is looked at again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Follows containers while the server runs.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ struct House {
 /// The connection to the engine.
 enum Link {
     Up { engine: Engine, events: Box<Events>, look_at: Instant },
-    Down { knock_at: Instant, wait: Duration },
+    Down { knock_at: Instant },
 }
 
 /// What is known while somebody wants it.
@@ -70,8 +70,12 @@ struct Watch {
     /// It was said that the engine is away.
     is_said: bool,
     past: Past,
-    /// When the engine answered for the first time.
-    began: Option<Instant>,
+    /// When the containers were listed for the first time, and when this connection began.
+    began: Option<DateTime<Utc>>,
+    linked: Instant,
+    linked_at: DateTime<Utc>,
+    /// How long it is waited before the engine is knocked at.
+    wait: Duration,
     write_at: Option<Instant>,
 }
 
@@ -138,10 +142,6 @@ impl House {
 }
 
 impl Link {
-    fn down() -> Self {
-        Self::Down { knock_at: Instant::now(), wait: FIRST_WAIT }
-    }
-
     /// The next event; never, while there is no connection.
     async fn next(&mut self) -> Result<Option<Event>, EngineError> {
         match self {
@@ -160,7 +160,10 @@ impl Watch {
             keepers: BTreeMap::new(),
             following: past.following(),
             offers: Offers::default(),
-            link: Link::down(),
+            link: Link::Down { knock_at: Instant::now() },
+            linked: Instant::now(),
+            linked_at: house.clock.now(),
+            wait: FIRST_WAIT,
             is_said: false,
             past,
             began: None,
@@ -185,7 +188,7 @@ impl Watch {
         {
             // Another engine has other containers.
             self.following = Following::default();
-            self.link = Link::down();
+            self.link = Link::Down { knock_at: Instant::now() };
         }
     }
 
@@ -206,7 +209,7 @@ impl Watch {
     fn next_moment(&self) -> Instant {
         let link = match &self.link {
             Link::Up { look_at, .. } => *look_at,
-            Link::Down { knock_at, .. } => *knock_at,
+            Link::Down { knock_at } => *knock_at,
         };
         let others = [self.following.settles_at(), self.offers.due_at(), self.write_at];
         others.into_iter().flatten().fold(link, Instant::min)
@@ -233,7 +236,11 @@ impl Watch {
     /// The connection is gone.
     fn lost(&mut self, why: &str) {
         tracing::debug!(why, "the engine is no longer heard");
-        self.link = Link::down();
+        // One that ends each connection at once is not asked without end.
+        if self.linked.elapsed() > LONGEST_WAIT {
+            self.wait = FIRST_WAIT;
+        }
+        self.knock_later();
     }
 
     /// Does what is due.
@@ -241,7 +248,7 @@ impl Watch {
         let now = Instant::now();
         let is_due = match &self.link {
             Link::Up { look_at, .. } => *look_at <= now,
-            Link::Down { knock_at, .. } => *knock_at <= now,
+            Link::Down { knock_at } => *knock_at <= now,
         };
         if is_due {
             tokio::select! {
@@ -275,27 +282,31 @@ impl Watch {
             }
             Ok(()) => {}
             Err(error) => {
-                let wait = match self.link {
-                    Link::Down { wait, .. } => wait,
-                    Link::Up { .. } => FIRST_WAIT,
-                };
                 if !std::mem::replace(&mut self.is_said, true) {
-                    tracing::warn!("{error}; what happens to containers is not heard until it answers");
+                    tracing::warn!(
+                        "follow containers: {error}; what happens to them is not heard until this is mended"
+                    );
                 }
-                self.link = Link::Down { knock_at: Instant::now() + wait, wait: (wait * 2).min(LONGEST_WAIT) };
+                self.knock_later();
             }
         }
+    }
+
+    fn knock_later(&mut self) {
+        self.link = Link::Down { knock_at: Instant::now() + self.wait };
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
     }
 
     async fn look_now(&mut self) -> Result<(), EngineError> {
         let is_new = matches!(self.link, Link::Down { .. });
         if is_new {
             let engine = self.house.runner.services().docker.connect().await?;
+            self.linked_at = self.house.clock.now();
             // First the events, then the list: what happens in between is in both.
             let events = Box::new(engine.all_events(self.following.since()).await?);
             self.list(&engine).await?;
             self.link = Link::Up { engine, events, look_at: Instant::now() + LOOK };
-            self.began.get_or_insert_with(Instant::now);
+            self.linked = Instant::now();
             self.keepers.values().for_each(Keeper::tell_all);
         } else if let Link::Up { engine, .. } = &self.link {
             let engine = engine.clone();
@@ -313,7 +324,9 @@ impl Watch {
     /// Compares the list with what is known; says whether they differ.
     async fn list(&mut self, engine: &Engine) -> Result<bool, EngineError> {
         let all = engine.containers().await?;
-        let changed = self.following.list(&all, self.house.clock.now(), Instant::now());
+        let at = self.house.clock.now();
+        self.began.get_or_insert(at);
+        let changed = self.following.list(&all, at, Instant::now());
         if !changed.is_empty() {
             self.write_at.get_or_insert(Instant::now() + WRITE);
         }
@@ -323,8 +336,9 @@ impl Watch {
     /// Offers what happened to the jobs that want it.
     async fn offer(&mut self, settled: Settled, ready: &mut BTreeMap<JobName, Vec<Ready>>) {
         let Some(Settled { mut happening, labels, .. }) = self.look_closer(settled).await else { return };
-        happening.late |= self.house.clock.now() - happening.at > LATE;
-        let is_of_the_past = happening.late && self.began.is_none_or(|began| began.elapsed() < OF_THE_PAST);
+        // What the engine repeats of the time before. Only then are its clock and ours compared, which may differ.
+        happening.late |= self.linked.elapsed() < OF_THE_PAST && happening.at < self.linked_at;
+        let is_of_the_past = self.began.is_none_or(|began| happening.at <= began);
         let disabled =
             self.house.runner.services().docker.heeds_labels() && Policy::read(&labels).enable == Some(false);
         for job in &self.jobs {
@@ -353,7 +367,13 @@ impl Watch {
         {
             return None;
         }
-        let Link::Up { engine, .. } = &self.link else { return Some(settled) };
+        let Link::Up { engine, .. } = &self.link else {
+            if is_guessed {
+                self.following.put_off(settled, Instant::now() + AGAIN);
+                return None;
+            }
+            return Some(settled);
+        };
         let found = tokio::time::timeout(PATIENCE, engine.container(&happening.id)).await;
         let container = match found {
             Ok(Ok(container)) => container,
@@ -378,11 +398,12 @@ impl Watch {
         let trigger = Trigger::Container(Box::new(because));
         let started = self.house.scheduler.start_unless_busy(job, trigger).await;
         match started.context("write it down") {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => self.offers.started(name, &ready),
             Ok(Err(busy)) => {
-                let (first, _) = &ready[0];
-                tracing::info!(job = %name, container = first.container, event = first.event.word(), "held back: {busy}");
-                self.offers.put_back(name, ready, Instant::now());
+                let (container, event) = (ready[0].0.container.clone(), ready[0].0.event.word());
+                if self.offers.put_back(name, ready, Instant::now()) {
+                    tracing::info!(job = %name, container, event, "held back until it may run: {busy}");
+                }
             }
             Err(error) => {
                 tracing::error!(job = %name, "start it for what happened to a container: {error:#}");

@@ -30,6 +30,8 @@ struct Rest {
     length: Duration,
     /// What has happened meanwhile: the newest, and how often.
     held: Option<(Happening, u64)>,
+    /// The job was too busy for it the last time.
+    is_busy: bool,
 }
 
 /// What starts a run: what happened, and how often more since the run before.
@@ -56,7 +58,7 @@ impl Offers {
                 Some((happening, 0))
             }
             _ => {
-                self.0.insert(key, Rest { until: now + rest, length: rest, held: None });
+                self.0.insert(key, Rest { until: now + rest, length: rest, held: None, is_busy: false });
                 Some((happening, 0))
             }
         }
@@ -76,15 +78,27 @@ impl Offers {
         due
     }
 
-    /// The job was busy: it is held back and tried again soon.
-    pub(super) fn put_back(&mut self, job: &JobName, ready: Vec<Ready>, now: Instant) {
+    /// The job was busy: it is held back and tried again soon. Whether that is new.
+    pub(super) fn put_back(&mut self, job: &JobName, ready: Vec<Ready>, now: Instant) -> bool {
+        let mut is_new = false;
         for (happening, more) in ready {
             let key = (job.clone(), happening.container.clone(), happening.event);
-            let known = self.0.entry(key).or_insert(Rest { until: now, length: BUSY, held: None });
+            let known = self.0.entry(key).or_insert(Rest { until: now, length: BUSY, held: None, is_busy: false });
             known.length = (known.length / 2).max(BUSY);
             known.until = now + BUSY;
             let count = known.held.take().map_or(0, |(_, count)| count);
             known.held = Some((happening, more + count + 1));
+            is_new |= !std::mem::replace(&mut known.is_busy, true);
+        }
+        is_new
+    }
+
+    /// It has started a run.
+    pub(super) fn started(&mut self, job: &JobName, ready: &[Ready]) {
+        for (happening, _) in ready {
+            if let Some(known) = self.0.get_mut(&(job.clone(), happening.container.clone(), happening.event)) {
+                known.is_busy = false;
+            }
         }
     }
 
@@ -159,11 +173,13 @@ mod tests {
         let (job, now) = ("watch".parse::<JobName>().unwrap(), Instant::now());
         let mut offers = Offers::default();
         let ready = offers.offer(&job, died("blog"), Duration::from_secs(60), now).unwrap();
-        offers.put_back(&job, vec![ready], now);
+        assert!(offers.put_back(&job, vec![ready], now));
         assert!(offers.offer(&job, died("blog"), Duration::from_secs(60), now).is_none());
         assert!(offers.due(now + Duration::from_secs(4)).is_empty());
         let due = offers.due(now + Duration::from_secs(5));
         assert_eq!(due.iter().map(|(_, (_, more))| *more).collect::<Vec<_>>(), [1]);
+        let ready: Vec<Ready> = due.into_iter().map(|(_, ready)| ready).collect();
+        assert!(!offers.put_back(&job, ready, now), "that is said once");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{Cx, Kind, KindEntry, RAN, Ran, Site, Summary, quiet::Claim};
 use crate::{
     config::{mistake::Problem, units::Span},
     docker::{
-        Access, Choice, Container, Engine, EngineError, Listed, Purpose, access, dependents_first,
+        Access, Choice, Container, Engine, EngineError, Listed, Purpose, access, dependents_first, is_ours,
         swap::{self, Verdict},
     },
     model::{self, Trigger},
@@ -175,7 +175,7 @@ impl Kind for Boot {
         let well = started.iter().filter(|one| !bad.contains_key(one.container.id())).count();
         let mut done = format!("{} started and well, {up} ran already", text::count(well, "container"));
         if stay > 0 {
-            done.push_str(&format!(", {stay} stay stopped"));
+            done.push_str(&format!(", {stay} left stopped"));
         }
         failures.extend(bad.into_values());
         if failures.is_empty() { Ok(done) } else { bail!("{}; {done}", failures.join("; ")) }
@@ -259,8 +259,12 @@ impl Boot {
 
     fn fate(&self, container: &Container, ran: Option<&BTreeSet<String>>) -> Fate {
         let policy = container.raw()["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default();
+        let steps_aside =
+            [swap::beside(""), swap::aside("")].iter().any(|end| container.name().ends_with(end.as_str()));
         if container.state().is_up() {
             Fate::Up
+        } else if steps_aside || is_ours(&container.labels()) {
+            Fate::Stay("it is one of Rusuban's own")
         } else if self.choice().names(container.name()) {
             Fate::Start("the job names it")
         } else if container.label("com.docker.swarm.task.id").is_some() {

@@ -1,5 +1,6 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod backup;
+mod beside;
 pub mod boot;
 pub mod command;
 pub mod container_snapshot;
@@ -12,9 +13,12 @@ pub mod http_call;
 pub mod keeping;
 mod listening;
 pub mod mirror;
+mod mounts;
 pub(crate) mod quiet;
+pub mod report;
 pub mod repository_care;
 mod request;
+pub mod restore;
 pub mod rollback;
 pub mod routes;
 pub mod site_check;
@@ -23,6 +27,7 @@ mod swap;
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use self::keeping::Keeping;
@@ -36,6 +41,7 @@ use crate::{
     model::{
         Debt, DebtId, JobName, Level, RunId, Trigger,
         news::{Event, Severity},
+        overview::Overview,
         watch::{Checked, Rules as CheckRules},
     },
     notify::{plan::Rules, settings::NotifierSettings},
@@ -321,6 +327,9 @@ pub trait Record: Send + Sync + Debug {
     /// Shows how far the current step has come, to whoever follows; not kept.
     fn progress(&self, progress: Progress);
 
+    /// Tells something to the program that follows the run, if one does; not kept.
+    fn told(&self, _value: serde_json::Value) {}
+
     /// A step begins.
     fn step_began(&self, name: &str);
 
@@ -341,6 +350,9 @@ pub trait Record: Send + Sync + Debug {
 
     /// Has what checks found judged and written down, with what is to be told of it. Returns what the log should say.
     async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
+
+    /// How the house was since then: every job, and every check.
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview>;
 
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
@@ -455,6 +467,7 @@ pub const KINDS: &[KindEntry] = &[
     heartbeat::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
+    report::ENTRY,
     repository_care::ENTRY,
     routes::ENTRY,
     site_check::ENTRY,

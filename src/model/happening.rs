@@ -125,7 +125,7 @@ impl Because {
             ("RUSUBAN_CONTAINER_ID", id.clone()),
             ("RUSUBAN_CONTAINERS", all.join(" ")),
             ("RUSUBAN_REASON", self.to_string()),
-            ("RUSUBAN_OUT_OF_MEMORY", out_of_memory.to_string()),
+            ("RUSUBAN_OUT_OF_MEMORY", (*out_of_memory || *event == Happens::Oom).to_string()),
             ("RUSUBAN_LATE", late.to_string()),
         ];
         variables.extend(status.map(|status| ("RUSUBAN_EXIT_CODE", status.to_string())));

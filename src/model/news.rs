@@ -204,6 +204,9 @@ pub struct Outgoing {
     pub notifier: String,
     /// What is to be told.
     pub news: News,
-    /// Not sent before this.
+    /// Not sent before this, unless it joins something that is.
     pub not_before: DateTime<Utc>,
+    /// Written only if something of its story was written for this notifier before: who heard that it began hears that it is over.
+    #[serde(default)]
+    pub only_if_begun: bool,
 }

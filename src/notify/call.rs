@@ -23,6 +23,8 @@ use crate::{
 const MOST: usize = 64 << 10;
 /// What of a server's reason is told.
 const REASON: usize = 200;
+/// Parts of a secret address that are so long are likely what is secret of it.
+const TELLING: usize = 8;
 /// No server's word keeps a message back for longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,7 +44,10 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     service: &'static str,
+    /// Removes this call's secrets.
     redactor: Redactor,
+    /// And this one those of the settings.
+    settings: Redactor,
     now: DateTime<Utc>,
 }
 
@@ -95,6 +100,16 @@ impl<'a> Call<'a> {
     pub(super) fn hide(mut self, secret: &Secret) -> Self {
         self.hidden.push(secret.clone());
         self
+    }
+
+    /// An address that is a secret as a whole, and so are the longer parts of its path, which a server may repeat.
+    pub(super) fn hide_address(mut self, secret: &Secret) -> Self {
+        let url = self.request.url();
+        let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
+        let values = url.query_pairs().map(|(_, value)| value.into_owned());
+        let long: Vec<Secret> = parts.chain(values).filter(|part| part.len() >= TELLING).map(Secret::new).collect();
+        self.hidden.extend(long);
+        self.hide(secret)
     }
 
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Result<Self, Refusal> {
@@ -158,7 +173,7 @@ impl<'a> Call<'a> {
         };
         match answered {
             Ok(Ok((status, headers, body))) => {
-                Ok(Answer { status, headers, body, service, redactor, now }.cleaned_by(&cx.redactor))
+                Ok(Answer { status, headers, body, service, redactor, settings: cx.redactor.clone(), now })
             }
             Ok(Err(error)) => Err(later(no_answer(error))),
             Err(_) => Err(later(format!(
@@ -184,28 +199,15 @@ fn no_answer(error: reqwest::Error) -> String {
 }
 
 impl Answer {
-    /// The settings' secrets are removed from what is told of it, too.
-    fn cleaned_by(mut self, settings: &Redactor) -> Self {
-        let reason = settings.clean(&String::from_utf8_lossy(&self.body));
-        if reason.as_bytes() != self.body && !self.status.is_success() {
-            self.body = reason.into_bytes();
-        }
-        self
-    }
-
     pub(super) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// It was no answer as that service gives it.
+    /// It answers well, but not as that service does: what became of the message is not known.
     pub(super) fn not_understood(&self) -> Refusal {
-        let what = if self.status.is_success() { "but not in the words of this service" } else { "" };
         let reason = self.reason().map_or_else(String::new, |reason| format!(": {reason}"));
-        let why = format!(
-            "{} answered {} {what}{reason}: is there another server at this address?",
-            self.service, self.status
-        );
-        Refusal::Later { after: None, why }
+        let what = format!("{} answered {}, but not in its own words{reason}", self.service, self.status);
+        Refusal::Later { after: None, why: format!("{what}; is there another server at this address?") }
     }
 
     /// The refusal that the status means on most services.
@@ -251,7 +253,7 @@ impl Answer {
                 text.lines().find(|line| !line.trim().is_empty())?.to_owned()
             }
         };
-        let text = clean::line(&self.redactor.clean(&text));
+        let text = clean::line(&self.redactor.clean(&self.settings.clean(&text)));
         let end = text.floor_char_boundary(REASON.min(text.len()));
         (!text.is_empty()).then(|| text[..end].to_owned())
     }

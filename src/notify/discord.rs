@@ -79,7 +79,7 @@ impl Notifier for Discord {
             "allowed_mentions": { "parse": [] },
             "flags": WITHOUT_PREVIEWS,
         });
-        let answer = Call::new(cx, "Discord", Method::POST, url).hide(&secret).json(&body).answer().await?;
+        let answer = Call::new(cx, "Discord", Method::POST, url).hide_address(&secret).json(&body).answer().await?;
         let json = answer.json().unwrap_or_default();
         match answer.status.as_u16() {
             200..=299 if json.get("id").is_some() => Ok(Receipt::default()),

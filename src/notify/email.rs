@@ -2,6 +2,7 @@
 use std::{path::PathBuf, time::SystemTime};
 
 use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor,
     message::{
@@ -148,7 +149,11 @@ impl Notifier for Email {
         let mail = self.mail(message, from, &id, first).map_err(|error| never(error.to_string()))?;
         let transport = self.transport(&message.host, ca.as_deref(), user.as_ref().zip(password.as_ref()), cx);
         let transport = transport.map_err(|error| never(error.to_string()))?;
-        let redactor = Redactor::new(password.into_iter().chain(user));
+        // Servers repeat what they were told, in the form in which it was.
+        let coded = user.as_ref().zip(password.as_ref()).map(|(user, password)| {
+            Secret::new(BASE64_STANDARD.encode(format!("\0{}\0{}", user.reveal(), password.reveal())))
+        });
+        let redactor = Redactor::new(password.into_iter().chain(user).chain(coded));
         let patience = cx.time_limit * PATIENCE;
         let sent = tokio::select! {
             sent = tokio::time::timeout(patience, transport.send(mail)) => sent,
@@ -213,6 +218,8 @@ impl Email {
             mail = mail.in_reply_to(first.to_owned()).references(first.to_owned());
         }
         let body = told.whole().fit(|text| count::bytes(text) <= MOST_BYTES);
+        // A line of two hyphens and a space is where programs know that the letter ends.
+        let body = format!("{body}\n\n-- \n{}\n", told.foot);
         Ok(mail.singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body))?)
     }
 

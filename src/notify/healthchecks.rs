@@ -66,7 +66,7 @@ impl Notifier for Healthchecks {
             Mood::Neutral => call::below(&check, &["log"]),
         };
         let body = told.whole().fit(|text| count::bytes(text) <= MOST_BYTES);
-        let call = Call::new(cx, "the ping's server", Method::POST, url).hide(&secret);
+        let call = Call::new(cx, "the ping's server", Method::POST, url).hide_address(&secret);
         let answer = call.body("text/plain; charset=utf-8", body.into_bytes()).done().await?;
         let said = String::from_utf8_lossy(&answer.body);
         if said.contains("not found") {

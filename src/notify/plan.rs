@@ -13,6 +13,9 @@ pub const GROUP: Duration = Duration::from_secs(30);
 pub const MOST_TOGETHER: usize = 50;
 /// What waited for longer than this beyond its time is told with the reason.
 const LATE: TimeDelta = TimeDelta::minutes(2);
+/// For so long a message that was not taken is tried again as it is, since it may have arrived all the same; then all that waits is told
+/// together.
+const SAME: TimeDelta = TimeDelta::minutes(5);
 /// The wait after the first failure of a line; doubled for each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait that we choose ourselves: so long after a line is well again, at most, all is told.
@@ -49,19 +52,21 @@ pub struct Ear {
 /// The rows of these news: one for each notifier that hears of them.
 #[must_use]
 pub fn outgoing(notify: &Notify, rules: &Rules, news: &News, now: DateTime<Utc>) -> Vec<Outgoing> {
+    let only_if_begun = notify.ends_for_those_told(news.event);
     let wants = |name: &&str| {
         let ear = rules.ears.get(*name).copied().unwrap_or_default();
-        ear.min_severity.is_none_or(|least| news.severity >= least)
+        only_if_begun || ear.min_severity.is_none_or(|least| news.severity >= least)
     };
     let not_before = now + TimeDelta::from_std(rules.group).unwrap_or_default();
-    notify.who(news).into_iter().filter(wants).map(|name| row(news, name, not_before)).collect()
+    let row = |name| Outgoing { only_if_begun, ..row(news, name, not_before) };
+    notify.who(news).into_iter().filter(wants).map(row).collect()
 }
 
 /// The row of these news for one notifier. Its key is the same whoever makes it.
 #[must_use]
 pub fn row(news: &News, notifier: &str, not_before: DateTime<Utc>) -> Outgoing {
     let key = format!("{}:{notifier}", news.key());
-    Outgoing { key, notifier: notifier.to_owned(), news: news.clone(), not_before }
+    Outgoing { key, notifier: notifier.to_owned(), news: news.clone(), not_before, only_if_begun: false }
 }
 
 /// A row of the outbox that waits.
@@ -128,14 +133,14 @@ impl Parcel {
     }
 }
 
-/// What to do for a notifier whose line is free. `waiting` are its rows in order; `line_failed` when its last tries did not get through.
+/// What to do for a notifier whose line is free. `waiting` are its rows in order; `failing` since when it did not get through.
 #[must_use]
 pub fn next(
     waiting: &[Waiting],
     tried: Option<&Tried>,
     ear: Ear,
     rules: &Rules,
-    line_failed: bool,
+    failing: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Next {
     let until = |row: &Waiting| match ear.quiet {
@@ -144,9 +149,11 @@ pub fn next(
         }
         _ => row.not_before,
     };
+    // One whose rows have an end by now is over, whatever the ledger can say of it yet.
+    let tried = tried.filter(|tried| waiting.iter().any(|row| tried.parts.told.contains(&row.id)));
     if let Some(tried) = tried.filter(|tried| !tried.is_put_off) {
         // It may have arrived: the same again, whatever has come since.
-        return again(waiting, &tried.parts, ear, rules, line_failed, now);
+        return again(waiting, &tried.parts, ear, rules, failing, now);
     }
     let Some(first) = waiting.iter().map(&until).min() else { return Next::Nothing };
     if first > now {
@@ -156,14 +163,15 @@ pub fn next(
     let due: Vec<&Waiting> = waiting.iter().filter(|row| until(row) <= together).collect();
     let parts = merge(&due);
     if let Some(tried) = tried
+        && failing.is_some_and(|since| now - since < SAME)
         && !tried.parts.told.is_empty()
         && tried.parts.told.iter().all(|id| parts.told.contains(id))
         && !goes_on(&due, &tried.parts)
     {
         // What has come since does not change what it says: the same again, under the same key.
-        return again(waiting, &tried.parts, ear, rules, line_failed, now);
+        return again(waiting, &tried.parts, ear, rules, failing, now);
     }
-    again(waiting, &parts, ear, rules, line_failed, now)
+    again(waiting, &parts, ear, rules, failing, now)
 }
 
 /// Whether something has come since that belongs to what these rows tell.
@@ -173,7 +181,14 @@ fn goes_on(due: &[&Waiting], parts: &Parts) -> bool {
     due.iter().any(|row| !is_part(row) && row.news.story().is_some_and(|story| stories.contains(&story)))
 }
 
-fn again(waiting: &[Waiting], parts: &Parts, ear: Ear, rules: &Rules, line_failed: bool, now: DateTime<Utc>) -> Next {
+fn again(
+    waiting: &[Waiting],
+    parts: &Parts,
+    ear: Ear,
+    rules: &Rules,
+    failing: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Next {
     let told: Vec<&Waiting> = waiting.iter().filter(|row| parts.told.contains(&row.id)).collect();
     let Some(oldest) = waiting
         .iter()
@@ -186,7 +201,7 @@ fn again(waiting: &[Waiting], parts: &Parts, ear: Ear, rules: &Rules, line_faile
     let was_quiet = ear.quiet.is_some_and(|quiet| quiet.covers(oldest.with_timezone(&rules.time_zone).time()));
     let delay = match now - oldest > LATE {
         false => None,
-        true if !line_failed && was_quiet => Some(Delay::Quiet),
+        true if failing.is_none() && was_quiet => Some(Delay::Quiet),
         true => Some(Delay::Line),
     };
     let key = match told.as_slice() {
@@ -313,3 +328,6 @@ pub fn last_monday(zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
     let this = at(zone, monday.and_time(nine));
     if this <= now { this } else { at(zone, (monday - TimeDelta::days(7)).and_time(nine)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub struct Routes {
     /// It failed: the first time, or the `after`th in a row; and reminders of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<Vec<String>>,
-    /// It is well again; those of `failed` when absent.
+    /// It is well again; whoever heard that it was not, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Vec<String>>,
     /// A run takes longer than `target.time`.
@@ -105,7 +105,7 @@ impl Routes {
     fn of(&self, event: Event) -> Option<&Vec<String>> {
         match event {
             Event::Failed | Event::StillFailing => self.failed.as_ref(),
-            Event::Recovered => self.recovered.as_ref().or(self.failed.as_ref()),
+            Event::Recovered => self.recovered.as_ref(),
             Event::Late => self.late.as_ref(),
             Event::Missed => self.missed.as_ref(),
             Event::FirstSuccess => self.first_success.as_ref(),
@@ -140,23 +140,35 @@ impl Notify {
         })
     }
 
-    /// Those who hear of it, each once.
+    /// Those who may hear of it, each once.
     #[must_use]
     pub fn who(&self, news: &News) -> Vec<&str> {
         let Self(routes) = self;
-        let of_event = routes.of(news.event).or(routes.to.as_ref());
-        let of_severity = match news.severity {
-            Severity::Info => &routes.info,
-            Severity::Warning => &routes.warning,
-            Severity::Critical => &routes.critical,
+        let lists: Vec<&Vec<String>> = if self.ends_for_those_told(news.event) {
+            let all =
+                [&routes.failed, &routes.target_missed, &routes.to, &routes.info, &routes.warning, &routes.critical];
+            all.into_iter().flatten().collect()
+        } else {
+            let of_severity = match news.severity {
+                Severity::Info => &routes.info,
+                Severity::Warning => &routes.warning,
+                Severity::Critical => &routes.critical,
+            };
+            routes.of(news.event).or(routes.to.as_ref()).into_iter().chain(of_severity).collect()
         };
         let mut who: Vec<&str> = Vec::new();
-        for name in of_event.into_iter().chain(of_severity).flatten() {
+        for name in lists.into_iter().flatten() {
             if !who.contains(&name.as_str()) {
                 who.push(name);
             }
         }
         who
+    }
+
+    /// Whether this goes to those among them who have heard that it began.
+    #[must_use]
+    pub fn ends_for_those_told(&self, event: Event) -> bool {
+        event == Event::Recovered && self.0.recovered.is_none()
     }
 
     /// Whether anybody would hear of this.

@@ -73,7 +73,7 @@ impl Notifier for Slack {
                 { "type": "section", "text": { "type": "mrkdwn", "text": clean::slack(&body), "verbatim": true } },
             ],
         });
-        let answer = Call::new(cx, "Slack", Method::POST, url).hide(&secret).json(&body).answer().await?;
+        let answer = Call::new(cx, "Slack", Method::POST, url).hide_address(&secret).json(&body).answer().await?;
         match (answer.status.as_u16(), answer.body.as_slice()) {
             (200, b"ok") => Ok(Receipt::default()),
             (200..=299, _) => Err(answer.not_understood()),

@@ -84,7 +84,7 @@ impl Notifier for Teams {
             "type": "message",
             "attachments": [{ "contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card }],
         });
-        let answer = Call::new(cx, "Teams", Method::POST, url).hide(&secret).json(&body).answer().await?;
+        let answer = Call::new(cx, "Teams", Method::POST, url).hide_address(&secret).json(&body).answer().await?;
         match (answer.status.as_u16(), answer.body.trim_ascii()) {
             // A workflow has accepted it; an old connector has written it.
             (202, _) | (200, b"" | b"1") => Ok(Receipt::default()),

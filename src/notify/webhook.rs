@@ -111,7 +111,7 @@ impl Notifier for Webhook {
         let url = call::read(cx, "url", &self.url).await?;
         let mut call = Call::new(cx, "the webhook", Method::POST, call::address("url", url.reveal())?);
         if self.url.secret().is_some() {
-            call = call.hide(&url);
+            call = call.hide_address(&url);
         }
         let told = words::write(message);
         let body = match self.body {

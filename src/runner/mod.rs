@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     job::Job,
     kinds::{Progress, Services, quiet},
-    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped},
+    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped, overview::Card},
     notify::plan::Rules,
     policy::Overlap,
     store::Store,
@@ -50,6 +50,8 @@ pub struct Runner {
     store: Store,
     clock: Clock,
     services: Mutex<Arc<Services>>,
+    /// All jobs, for reports.
+    cards: Mutex<Arc<Vec<Card>>>,
     gate: Arc<Gate>,
     runs: Mutex<Runs>,
     /// How many runs have not ended.
@@ -100,6 +102,8 @@ pub enum Event {
     },
     /// How far the current step has come.
     Progress(Progress),
+    /// Something for the program that asked for the run.
+    Told(serde_json::Value),
     /// The run ended: the last event.
     Finished(Outcome, String),
 }
@@ -143,6 +147,7 @@ impl Runner {
             store,
             clock,
             services: Mutex::new(services),
+            cards: Mutex::default(),
             gate: Gate::new(limits),
             runs: Mutex::default(),
             count: channel::channel(0).0,
@@ -258,6 +263,15 @@ impl Runner {
         let watchers = jobs.into_iter().filter(|job| job.enabled && !job.kind.watches().is_empty()).collect();
         *self.watchers.lock().unwrap_or_else(PoisonError::into_inner) = watchers;
         self.watch.set(Arc::new(settings));
+    }
+
+    /// Tells runs that begin from now on which jobs there are.
+    pub fn set_cards(&self, cards: Vec<Card>) {
+        *self.cards.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(cards);
+    }
+
+    fn cards(&self) -> Arc<Vec<Card>> {
+        Arc::clone(&self.cards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets how many runs of each class are at work at once. Nobody who is at work is stopped.

@@ -23,7 +23,11 @@ use crate::{
     clock::Clock,
     job::Job,
     kinds::{Progress, Record, Services, Told},
-    model::{Debt, DebtId, JobName, Level, Line, RunId, Step, watch::Checked},
+    model::{
+        Debt, DebtId, JobName, Level, Line, RunId, Step,
+        overview::{Card, Overview},
+        watch::Checked,
+    },
     store::Store,
 };
 
@@ -48,6 +52,8 @@ pub(super) struct RunRecord {
     file: Arc<Job>,
     services: Arc<Services>,
     watch: Arc<Watch>,
+    /// All jobs, as this run may know them.
+    cards: Arc<Vec<Card>>,
     /// Made when the first one follows: its memory is taken at once.
     events: OnceLock<broadcast::Sender<Event>>,
     kept: Mutex<Kept>,
@@ -105,6 +111,7 @@ impl RunRecord {
             file: Arc::clone(job),
             services: runner.services(),
             watch: Arc::clone(&runner.watch),
+            cards: runner.cards(),
             events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
@@ -311,6 +318,10 @@ impl Record for RunRecord {
         }
     }
 
+    fn told(&self, value: serde_json::Value) {
+        self.tell(Event::Told(value));
+    }
+
     fn step_began(&self, name: &str) {
         let name = self.clean(name);
         let began = self.clock.now();
@@ -363,6 +374,10 @@ impl Record for RunRecord {
             one.verdict.what = self.clean(&one.verdict.what);
         }
         self.watch.checked(&Report { job: &self.file, services: &self.services }, checks).await
+    }
+
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview> {
+        self.store.overview(&self.cards, since).await
     }
 
     fn tell(&self, told: Told) {

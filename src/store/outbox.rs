@@ -84,12 +84,20 @@ pub(super) fn put(connection: &Connection, rows: &[Outgoing]) -> rusqlite::Resul
         return Ok(());
     }
     let mut insert = connection.prepare_cached(
-        "INSERT INTO outbox (key, notifier, story, news, not_before) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO outbox (key, notifier, story, news, not_before) SELECT ?1, ?2, ?3, ?4, ?5
+         WHERE NOT ?6 OR EXISTS (SELECT 1 FROM outbox WHERE story = ?3 AND notifier = ?2)
          ON CONFLICT (key) DO NOTHING",
     )?;
     for row in rows {
-        let not_before = row.not_before.timestamp_millis();
-        insert.execute((&row.key, &row.notifier, row.news.story(), to_json(&row.news)?, not_before))?;
+        let (story, not_before) = (row.news.story(), row.not_before.timestamp_millis());
+        insert.execute((
+            &row.key,
+            &row.notifier,
+            &story,
+            to_json(&row.news)?,
+            not_before,
+            row.only_if_begun && story.is_some(),
+        ))?;
     }
     Ok(())
 }

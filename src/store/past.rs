@@ -3,7 +3,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{Store, moment};
-use crate::model::{JobName, Outcome, RunId};
+use crate::model::{
+    JobName, Outcome, RunId,
+    overview::{Card, JobOverview, Overview},
+};
 
 /// What came before a run's end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,5 +138,47 @@ impl Store {
             })
         })
         .await
+    }
+}
+
+/// The ends that count as failing, for a report.
+const FAILURES: &[Outcome] = &[Outcome::Failed, Outcome::TimedOut, Outcome::Interrupted];
+
+impl Store {
+    /// How these jobs were since then.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn overview(&self, cards: &[Card], since: DateTime<Utc>) -> anyhow::Result<Overview> {
+        let cursors = self.cursors().await?;
+        let mut jobs = Vec::with_capacity(cards.len());
+        for card in cards {
+            let standing = self.standing(&card.job, FAILURES, since).await?;
+            let job = card.job.clone();
+            let (runs, failures): (i64, i64) = self
+                .read(move |connection| {
+                    connection
+                        .prepare_cached(
+                            "SELECT count(*), count(*) FILTER (WHERE outcome <> 'succeeded') FROM runs
+                             WHERE job = ?1 AND finished >= ?2 AND outcome <> 'cancelled'",
+                        )?
+                        .query_row((job.as_str(), since.timestamp_millis()), |row| Ok((row.get(0)?, row.get(1)?)))
+                })
+                .await?;
+            jobs.push(JobOverview {
+                card: card.clone(),
+                runs: runs.unsigned_abs(),
+                failures: failures.unsigned_abs(),
+                success: standing.has_succeeded.then_some(standing.success),
+                failing: standing.failing,
+                message: if standing.failing.is_some() { standing.message } else { String::new() },
+                paused: cursors.get(&card.job).and_then(|cursor| cursor.paused),
+            });
+        }
+        // Checks of jobs that are gone, and the house's own, are not what a report is about.
+        let all = self.checks().await?.into_iter();
+        let of_jobs = all.filter(|check| cards.iter().any(|card| card.job.as_str() == check.job));
+        let checks = of_jobs.map(|check| (check.check, check.known.state)).collect();
+        Ok(Overview { jobs, checks })
     }
 }

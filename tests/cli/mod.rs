@@ -1,6 +1,7 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
 mod containers;
 mod heartbeat;
+mod in_place;
 mod killed;
 mod look;
 mod mirror;

@@ -175,3 +175,40 @@ fn a_job_that_needs_what_amounts_to_root_is_told() {
     );
     assert!(!house.rusuban(&["docker-acl", "nowhere"]).0);
 }
+
+#[test]
+fn what_is_printed_for_coverage_and_restores_is_what_they_need() {
+    let house = House::new();
+    house.dockerd.run("blog", &["-v", "data:/data", "--stop-timeout", "1", BASE]);
+    house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
+    let printed = |flag: &str| -> BTreeSet<(String, String)> {
+        let (is_fine, said) = house.rusuban(&["docker-acl", flag, "--format", "json"]);
+        assert!(is_fine, "{said}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let needs = said.as_array().unwrap().last().unwrap()["needs"].as_array().unwrap().clone();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        needs.iter().map(|one| (text(&one["method"]), text(&one["path"]))).collect()
+    };
+    house.proxy.only(printed("--coverage").into_iter().collect());
+    let (is_fine, said) = house.rusuban(&["coverage"]);
+    assert!(!is_fine && said.contains("1 thing not kept"), "{said}");
+    let (used, refused) = house.proxy.seen();
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert_eq!(used.into_iter().collect::<BTreeSet<_>>(), printed("--coverage"));
+    let job = "kind = 'backup'\nrepository = 'safe'\n[[source]]\nvolume = 'data'";
+    fs::write(house.home.path().join("jobs/job.toml"), job).unwrap();
+    let (usual, rare) = (house.needs(false), house.needs(true));
+    house.proxy.only(usual.union(&rare).cloned().collect());
+    assert!(house.rusuban(&["run", "job"]).0);
+    house.proxy.only(printed("--restore").into_iter().collect());
+    house.proxy.seen();
+    for arguments in [
+        &["restore", "job", "--to-volume", "other"][..],
+        &["restore", "job", "--in-place"],
+        &["restore", "job", "--undo"],
+    ] {
+        let (is_fine, said) = house.rusuban(arguments);
+        let (_, refused) = house.proxy.seen();
+        assert!(is_fine && refused.is_empty(), "{refused:#?} {said}");
+    }
+}

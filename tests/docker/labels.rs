@@ -30,6 +30,7 @@ fn labels_choose_where_they_are_let_and_a_hostile_one_is_refused_and_said() {
     );
     labelled("shop", &["rusuban.jobs=night,nowhere"], &[]);
     labelled("db", &["rusuban.backup.stop=true", "rusuban.enable=no way"], &["-v", "data:/data"]);
+    docker.cli(&["exec", "db", "sh", "-c", "echo kept > /data/file"]);
     add(home, "night", "kind = 'container-snapshot'\ncontainers = ['wiki-*']\nimage = 'kept/{container}'\n");
     add(home, "volume", "kind = 'backup'\n[[source]]\nvolume = 'data'\n");
     let kept = |what: &str| {

@@ -203,9 +203,11 @@ fn a_reload_that_failed_is_owed_and_what_is_not_ours_in_redis_is_left_alone() {
     house.docker.build("served:1", &format!("FROM {BASE}\nEXPOSE 8080"));
     house.docker.run("blog", &["served:1"]);
     house.docker.cli(&["network", "connect", "web", "blog"]);
+    fs::write(house.path("well"), "").unwrap();
     let (is_fine, said) = house.run();
     assert!(is_fine && said.contains("blog: left out: it is in several networks, bridge, web"), "{said}");
     add(house.home.path(), "routes", &format!("network = 'web'\n{keys}"));
+    fs::remove_file(house.path("well")).unwrap();
     let (is_fine, said) = house.run();
     assert!(!is_fine && said.contains("the names are written, but `reload` failed: exit code 1"), "{said}");
     let address =

@@ -192,3 +192,32 @@ async fn a_record_that_does_not_follow_is_looked_at_again_and_in_the_end_a_failu
     assert!(summary.contains("the record says 93.184.216.34"), "{summary}");
     assert!(world.run(&keys).await.unwrap().contains("nobody was told"));
 }
+
+#[tokio::test]
+async fn without_a_word_the_zone_s_own_servers_are_asked() {
+    use rusuban::dyndns::record::{Look, look_by};
+    let world = World::new().await;
+    let at = world.names.address;
+    world.names.zone.lock().unwrap().insert("ns.example.org".into(), addresses("127.0.0.1"));
+    world.hosts(&["home.example.org"]);
+    let look = async |host: &str, address: &str| look_by(&[at], at.port(), host, address.parse().unwrap()).await;
+    assert_eq!(look("home.example.org", "93.184.216.1").await, Look::Right { server: at });
+    let Look::Other { why, ttl } = look("home.example.org", "93.184.216.2").await else { panic!() };
+    assert_eq!((why, ttl), (format!("{at} still says 93.184.216.1"), Some(60)));
+    let Look::Other { why, .. } = look("home.example.org", "2a01::1").await else { panic!() };
+    assert_eq!(why, format!("{at} knows no AAAA record of it"));
+    let Look::Other { why, .. } = look("nobody.example.org", "93.184.216.1").await else { panic!() };
+    assert_eq!(why, format!("{at} knows no nobody.example.org"));
+    // From the host's name upwards, to the zone.
+    let asked = world.names.asked.lock().unwrap()[..3].to_vec();
+    assert_eq!(asked, ["home.example.org IN NS", "example.org IN NS", "ns.example.org IN A"]);
+    let Look::Unknown { why } = look("home.example.com", "93.184.216.1").await else { panic!() };
+    assert_eq!(why, "no name server of home.example.com was found");
+    *world.names.mood.lock().unwrap() = Mood::Alias;
+    let Look::Other { why, .. } =
+        rusuban::dyndns::record::look("home.example.org", "93.184.216.1".parse().unwrap(), Some(at)).await
+    else {
+        panic!()
+    };
+    assert_eq!(why, format!("{at} says that it is another name of elsewhere.test."));
+}

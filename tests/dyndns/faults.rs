@@ -43,7 +43,6 @@ async fn a_provider_s_bad_day_is_waited_out_and_never_taken_for_success() {
 #[tokio::test]
 async fn every_provider_takes_garbage_for_garbage() {
     let world = World::new().await;
-    let server = faults::server().await;
     let secret = "{ env = 'X' }";
     let bad =
         [Fault::GarbageInside, Fault::ErrorInside, Fault::TenMegabytes, Fault::Garbage, Fault::CutOff, Fault::Broken];
@@ -67,7 +66,6 @@ async fn every_provider_takes_garbage_for_garbage() {
             assert!(!failure.contains("secret-") && failure.len() < 600, "{fault:?} {provider}: {failure}");
         }
     }
-    drop(server);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod crash;
 mod hooks;
 mod log;
 mod many;
+mod news;
 mod stopping;
 mod whole;
 

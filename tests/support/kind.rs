@@ -9,12 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rusuban::{
     bucket::Bucket,
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
     kinds::{self, Cx, Kind, Progress, Record, Services, Told},
-    model::{Debt, DebtId, Level, RunId, Trigger, watch::Checked},
+    model::{Debt, DebtId, Level, RunId, Trigger, overview::Overview, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +25,9 @@ pub(crate) struct Kept {
     pub(crate) lines: Mutex<Vec<(Level, String)>>,
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
-    pub(crate) checks: Mutex<Vec<Checked>>,
     pub(crate) told: Mutex<Vec<Told>>,
+    pub(crate) overview: Mutex<Overview>,
+    pub(crate) checks: Mutex<Vec<Checked>>,
     numbers: AtomicI64,
 }
 
@@ -72,6 +74,10 @@ impl Record for Kept {
     async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
         self.checks.lock().unwrap().extend(checks);
         Ok(Vec::new())
+    }
+
+    async fn overview(&self, _: DateTime<Utc>) -> anyhow::Result<Overview> {
+        Ok(self.overview.lock().unwrap().clone())
     }
 
     fn tell(&self, told: Told) {

@@ -19,5 +19,7 @@ pub(crate) mod redis;
 pub(crate) mod restic;
 pub(crate) mod router;
 pub(crate) mod rustic;
+pub(crate) mod services;
+pub(crate) mod smtp;
 pub(crate) mod tls;
 pub(crate) mod trees;

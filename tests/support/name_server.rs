@@ -9,7 +9,7 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME, TXT},
+        rdata::{A, AAAA, CNAME, NS, TXT},
     },
 };
 use rusuban::dyndns::Addresses;
@@ -95,6 +95,11 @@ async fn serve(
             (DNSClass::IN, RecordType::A) if name == "myip.test" => {
                 let who = caller.lock().unwrap().ipv4;
                 who.into_iter().for_each(|address| add(&mut answer, RData::A(A(address))));
+            }
+            (DNSClass::IN, RecordType::NS) => {
+                if name == "example.org" {
+                    add(&mut answer, RData::NS(NS(Name::from_ascii("ns.example.org.").unwrap())));
+                }
             }
             (DNSClass::IN, kind @ (RecordType::A | RecordType::AAAA)) => match zone.lock().unwrap().get(&name) {
                 Some(known) => known.each().for_each(|address| match (address, kind) {

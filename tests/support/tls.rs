@@ -72,6 +72,12 @@ impl Front {
     }
 }
 
+/// What speaks TLS as 127.0.0.1, and the certificate of its authority, as PEM.
+pub(crate) fn acceptor() -> (TlsAcceptor, Vec<u8>) {
+    let certificates = Certificates::make();
+    (certificates.acceptor("server", &[]), certificates.authority)
+}
+
 fn make_certificates(folder: &Path) {
     let script = "\
         openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj '/CN=our own authority' -keyout authority.key -out authority.pem

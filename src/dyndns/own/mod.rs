@@ -19,7 +19,7 @@ pub use web::read as read_echo;
 
 use super::{
     Family, Lines,
-    address::{Said, Stands, agreed},
+    address::{Said, Stands, agreed, unreachable},
 };
 use crate::{config::mistake::Problem, process::Tree};
 
@@ -168,8 +168,10 @@ impl Sources {
         // As many as are needed at once; where some are silent, the next ones. One at least, to see what the others see.
         let mut outside = self.outside();
         loop {
-            let answered = all.iter().filter(|said| said.what.is_ok()).count();
-            let seen = all.iter().any(|said| said.from == Stands::Outside && said.what.is_ok());
+            // An interface with a private address, behind a router, says nothing of how others see it.
+            let good = |said: &&Said| said.what.as_ref().is_ok_and(|address| unreachable(*address).is_none());
+            let answered = all.iter().filter(good).count();
+            let seen = all.iter().filter(good).any(|said| said.from == Stands::Outside);
             let missing = self.needed().saturating_sub(answered).max(usize::from(!seen && self.needed() > 1));
             let next: Vec<Outside<'_>> = outside.by_ref().take(missing).collect();
             if next.is_empty() {

@@ -18,7 +18,7 @@ use crate::dyndns::{
 /// A question whose answer is the caller's address: one that is known by a word, or one's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// One of [`KNOWN`].
+    /// One that is known, by its place in the list of them.
     Known(usize),
     /// `NAME [CH] TXT|A @SERVER`.
     Own {

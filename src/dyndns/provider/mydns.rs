@@ -28,6 +28,9 @@ pub struct MyDns {
     /// Another server, for trials.
     #[serde(default)]
     pub server: Option<String>,
+    /// Another server over IPv6, for trials.
+    #[serde(default)]
+    pub server_ipv6: Option<String>,
 }
 
 /// What its page says.
@@ -49,6 +52,10 @@ impl Provider for MyDns {
 
     fn check(&self, key: &str) -> Vec<Problem> {
         let mut problems: Vec<Problem> = check_server(key, self.server.as_deref()).into_iter().collect();
+        problems.extend(
+            check_server(key, self.server_ipv6.as_deref())
+                .map(|problem| Problem { key: format!("{key}.server_ipv6"), ..problem }),
+        );
         if self.user.is_empty() || self.user.contains([':', ' ']) || self.user.contains('@') {
             let hint = "it is the master ID that the service gave you, such as `mydns123456`";
             problems.push(Problem::new(format!("{key}.user"), format!("`{}` is no master ID", self.user)).hint(hint));
@@ -78,7 +85,12 @@ impl Provider for MyDns {
                 End::Taken { .. } => [address].into_iter().collect(),
                 _ => Addresses::default(),
             };
+            // What is wrong with the account is so over the other family too.
+            let stops = matches!(end, End::Stop { .. } | End::Later { .. });
             parts.push(Answer { taken, end });
+            if stops {
+                break;
+            }
         }
         if parts.is_empty() {
             return each(hosts, &End::NotSent { why: "there is no address to tell".to_owned() });
@@ -91,11 +103,11 @@ impl Provider for MyDns {
 impl MyDns {
     async fn notify(&self, line: &Line<'_>, address: IpAddr) -> Result<End, End> {
         let family = Family::of(address);
-        let usual = match family {
-            Family::Ipv4 => "https://ipv4.mydns.jp",
-            Family::Ipv6 => "https://ipv6.mydns.jp",
+        let (server, usual) = match family {
+            Family::Ipv4 => (&self.server, "https://ipv4.mydns.jp"),
+            Family::Ipv6 => (&self.server_ipv6, "https://ipv6.mydns.jp"),
         };
-        let mut url = base(self.server.as_deref(), usual)?;
+        let mut url = base(server.as_deref(), usual)?;
         url.set_path("/login.html");
         let password = line.read(&self.password).await?;
         let basic = BASE64_STANDARD.encode(format!("{}:{}", self.user, password.reveal()));

@@ -103,6 +103,11 @@ impl Route53 {
         let reply = self.call(line, Method::GET, &path, &format!("maxitems=1&name={host}.&type={kind}"), None).await?;
         let stop = |why: String, mend: &str| End::Stop { all: false, why, mend: mend.to_owned() };
         let ttl = match read(&reply.body, host, kind) {
+            Set::Unknown => {
+                return Err(End::Unknown {
+                    why: format!("Route 53 answered {} with what is no list: {}", reply.status, said(&reply.body, [])),
+                });
+            }
             Set::Missing if self.create => TTL.to_owned(),
             Set::Missing => {
                 return Err(stop(
@@ -228,14 +233,22 @@ fn host_of(url: &Url) -> String {
 /// What Route 53 has of a name and type.
 #[derive(Debug, PartialEq, Eq)]
 enum Set {
+    /// This is no list.
+    Unknown,
     Missing,
-    Plain { ttl: String, values: Vec<String> },
+    Plain {
+        ttl: String,
+        values: Vec<String>,
+    },
     Special,
 }
 
 /// The first record set of a list, if it is the one that was asked for: the list begins there and goes on with others.
 fn read(document: &str, host: &str, kind: &str) -> Set {
     let texts = xml::texts(document);
+    if !texts.iter().any(|(path, _)| path.first() == Some(&"ListResourceRecordSetsResponse")) {
+        return Set::Unknown;
+    }
     let of_set = |name: &str| {
         let mut all = texts
             .iter()
@@ -277,7 +290,7 @@ mod tests {
         let expected = Set::Plain { ttl: "60".into(), values: vec!["1.2.3.4".into()] };
         assert_eq!(read(&list("a.example.org.", plain), "a.example.org", "A"), expected);
         assert_eq!(read(&list("b.example.org.", plain), "a.example.org", "A"), Set::Missing);
-        assert_eq!(read("", "a.example.org", "A"), Set::Missing);
+        assert_eq!(read("", "a.example.org", "A"), Set::Unknown);
         let alias = "<AliasTarget><DNSName>x</DNSName></AliasTarget>";
         assert_eq!(read(&list("a.example.org.", alias), "a.example.org", "A"), Set::Special);
         let weighted = format!("<SetIdentifier>one</SetIdentifier>{plain}");

@@ -303,13 +303,7 @@ fn is_mount_point(path: &Path) -> anyhow::Result<bool> {
 
 /// The name below the source: the volume's, or where the container has it if that is no name for people.
 fn member(mount: &Mount, taken: &mut BTreeSet<String>) -> PathBuf {
-    let is_nameless = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let name = match mount.volume.as_deref().filter(|name| !is_nameless(name)) {
-        Some(name) => name.to_owned(),
-        None => Some(mount.target.trim_matches('/').replace('/', "-"))
-            .filter(|name| !name.is_empty())
-            .unwrap_or("root".into()),
-    };
+    let name = mount.title();
     let mut free = name.clone();
     for number in 2.. {
         if taken.insert(free.clone()) {

@@ -24,10 +24,13 @@ use self::{
 use super::{
     Cx, Kind, KindEntry, Site, Summary,
     keeping::{How, Keeping, Kept},
+    quiet::Claim,
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Address, Container, Engine, Image, Kept, Listed, Policy, Purpose, access, repository_of},
+    docker::{
+        Access, Address, Container, Engine, Image, Kept as ByLabel, Listed, Policy, Purpose, access, repository_of,
+    },
     policy::MissedPolicy,
     text,
 };
@@ -119,7 +122,7 @@ impl Kind for ContainerSnapshot {
         let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
         let taken = stream::iter(named).map(|(container, repository)| {
             let labels = cx.services.docker.heeds_labels().then(|| Policy::read(&container.labels));
-            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(Kept::Unpaused));
+            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(ByLabel::Unpaused));
             let pause = self.pause && !asks_not_to && !never_paused.iter().any(|one| one.id == container.id);
             let taking = Taking { cx, engine: &engine, room: &room, container, repository, tags: &tags, pause };
             async move {
@@ -127,6 +130,11 @@ impl Kind for ContainerSnapshot {
                 if cx.cancelled.is_cancelled() {
                     return Err(format!("{name}: not begun"));
                 }
+                // What a pattern found is in no lock of this run: a backup may have stopped it, or an update be at work on it.
+                let _claim = tokio::select! {
+                    claim = Claim::take([taking.container.id.clone()].into()) => claim,
+                    () = cx.cancelled.cancelled() => return Err(format!("{name}: not begun")),
+                };
                 cx.step(&name, taking.take()).await.map_err(|error| format!("{name}: {error:#}"))
             }
         });

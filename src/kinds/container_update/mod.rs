@@ -268,6 +268,7 @@ impl ContainerUpdate {
             check: self.check.as_deref(),
             watch: self.watch.0,
             labels: label.into_iter().collect(),
+            volumes: BTreeMap::new(),
             old: Old::Removed,
             start: false,
         };

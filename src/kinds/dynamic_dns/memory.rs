@@ -3,7 +3,7 @@
 //!
 //! ```json
 //! {
-//!   "provider": "MyDNS.JP",
+//!   "provider": "MyDNS.JP", "settings": ["…", "…"],
 //!   "ipv4": "93.184.216.34", "ipv6": "2a01:4f8::1",     // this host's own, as last agreed on
 //!   "changed_at": "2026-11-27T20:04:00Z",               // since when it is another than before
 //!   "told_at": "2026-11-27T20:04:02Z",                  // when a provider last took something
@@ -44,12 +44,17 @@ const PATIENCE: [Duration; 2] = [Duration::from_secs(30 * 60), Duration::from_se
 pub struct Memory {
     /// The provider's name for people.
     pub provider: String,
+    /// A digest of the provider's settings, and its salt: another provider was told nothing yet.
+    pub settings: [String; 2],
     /// This host's own addresses, as last agreed on.
     #[serde(flatten)]
     pub own: Addresses,
     /// Since when they are others than before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<DateTime<Utc>>,
+    /// The address before, until its change was told as news: a run that fails tells of that alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untold: Option<Addresses>,
     /// When a provider last took something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told_at: Option<DateTime<Utc>>,
@@ -181,6 +186,14 @@ impl Memory {
         self
     }
 
+    /// The provider is another, or has other settings: what the one before was told does not count. Stops stay until they are
+    /// looked at by themselves.
+    pub(super) fn begin_anew(&mut self) {
+        for host in self.hosts.values_mut() {
+            *host = OfHost { stopped: host.stopped.take(), ..OfHost::default() };
+        }
+    }
+
     /// Takes in what the sources agreed on; whether an address is another than before, and which that was.
     pub(super) fn found(&mut self, addresses: Addresses, now: DateTime<Utc>) -> Option<Addresses> {
         let before = self.own;
@@ -263,7 +276,9 @@ impl OfHost {
 
     /// Its answer is there. A stop is the caller's to write.
     pub(super) fn answered(&mut self, answer: &Answer, now: DateTime<Utc>) {
-        self.sending = None;
+        if let (Some(sending), End::Unknown { .. }) = (self.sending.take(), &answer.end) {
+            self.is_unsure_of(sending.addresses);
+        }
         let proven = matches!(answer.end, End::Taken { proven: true, .. });
         answer.taken.each().for_each(|address| self.has(address, now, proven));
         self.wait = match &answer.end {
@@ -282,6 +297,14 @@ impl OfHost {
             }
             End::Unknown { why } => Some(Wait { from: now, until: now + delta(backoff(self.tries)), why: why.clone() }),
         };
+    }
+
+    /// Whether the provider has these is not known, and so neither whether it has others.
+    pub(super) fn is_unsure_of(&mut self, addresses: Addresses) {
+        for address in addresses.each() {
+            let place = self.told_mut(Family::of(address));
+            *place = place.take().filter(|told| told.address == address);
+        }
     }
 
     /// The provider has this address.
@@ -381,6 +404,18 @@ mod tests {
         // Another address does not make it any less busy.
         assert!(matches!(host.todo(addresses("93.184.216.35"), DAY, at(30)), Todo::Wait { .. }));
         assert!(matches!(host.todo(wanted, DAY, at(31)), Todo::Tell { .. }));
+    }
+
+    #[test]
+    fn an_address_that_comes_back_is_told_again_when_the_other_may_have_been_taken() {
+        let mut host = OfHost::default();
+        let (old, new) = (addresses("93.184.216.34"), addresses("93.184.216.35"));
+        host.sends(old, at(0));
+        host.answered(&answer("93.184.216.34", End::Taken { had_it: false, proven: true }), at(0));
+        host.sends(new, at(5));
+        host.answered(&answer("", End::Unknown { why: "?".into() }), at(5));
+        assert!(matches!(host.todo(old, DAY, at(10)), Todo::Wait { .. }));
+        assert!(matches!(host.todo(old, DAY, at(35)), Todo::Tell { .. }));
     }
 
     #[test]

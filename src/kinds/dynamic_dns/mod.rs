@@ -24,6 +24,7 @@ use crate::{
         own::Around,
         record::{self, Look},
     },
+    model::news::{Event, Severity},
     policy::MissedPolicy,
     process::Tree,
     text,
@@ -75,6 +76,12 @@ impl Kind for DynamicDns {
         let mut memory = recall(cx).await?;
         self.lift(cx, &mut memory).await?;
         self.provider.provider().name().clone_into(&mut memory.provider);
+        let [known, salt] = &memory.settings;
+        if known.is_empty() || *known != seal::quick(&self.provider, salt) {
+            memory.begin_anew();
+            let salt = seal::salt()?;
+            memory.settings = [seal::quick(&self.provider, &salt), salt];
+        }
         let names = self.dns_hosts();
         memory.hosts.retain(|name, _| names.contains(name));
         let lines = Lines::new(cx.services.http.clone(), self.patience.0);
@@ -82,11 +89,18 @@ impl Kind for DynamicDns {
 
         let own = self.look(cx, &lines, &mut tally).await?;
         if let Some(before) = memory.found(own, cx.clock.now()) {
-            changed(cx, before, memory.own);
+            cx.info(format!("this host's address is {} now; it was {before}", memory.own));
+            // One that was not told yet has no older one that anybody knows.
+            memory.untold.get_or_insert(before);
         }
         self.settle_cut_off(cx, &mut memory).await?;
         let told = self.tell(cx, &lines, &mut memory, own, &mut tally).await?;
         self.verify(cx, &mut memory, &mut tally).await?;
+        if tally.failures.is_empty()
+            && let Some(before) = memory.untold.take()
+        {
+            tell_of_change(cx, before, &memory);
+        }
         cx.record.remember(KEY, serde_json::to_value(&memory)?).await?;
 
         if !tally.failures.is_empty() {
@@ -117,9 +131,19 @@ async fn recall(cx: &Cx) -> anyhow::Result<Memory> {
     }
 }
 
-/// This host's address is another: the one place from which that is told.
-fn changed(cx: &Cx, before: Addresses, now: Addresses) {
-    cx.info(format!("this host's address is {now} now; it was {before}"));
+/// This host's address is another, which is news once the run has ended well: a run that has not is told of as a failure.
+fn tell_of_change(cx: &Cx, before: Addresses, memory: &Memory) {
+    let now = memory.own;
+    let lines = memory.hosts.iter().map(|(name, host)| {
+        let has: Addresses = host.each().map(|told| told.address).collect();
+        format!("{name}: {} has {has}", memory.provider)
+    });
+    cx.record.tell(super::Told {
+        event: Event::Changed,
+        severity: Severity::Info,
+        what: format!("this host's address is {now} now; it was {before}"),
+        lines: lines.collect(),
+    });
 }
 
 impl DynamicDns {
@@ -205,6 +229,7 @@ impl DynamicDns {
                 text::ago(sending.at, now)
             ));
             if !self.verify {
+                host.is_unsure_of(sending.addresses);
                 continue;
             }
             let looks = sending.addresses.each().map(|address| record::look(name, address, self.resolver()));
@@ -216,6 +241,8 @@ impl DynamicDns {
                 cx.info(format!("{name}: it was taken, the record says {}", sending.addresses));
                 sending.addresses.each().for_each(|address| host.has(address, sending.at, true));
                 (host.sending, host.tries) = (None, 0);
+            } else {
+                host.is_unsure_of(sending.addresses);
             }
         }
         Ok(())

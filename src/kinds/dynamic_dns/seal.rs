@@ -2,6 +2,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::{config::secret::SecretReader, dyndns::Setting, text};
 
@@ -10,6 +11,11 @@ pub(super) fn salt() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("ask the system for a random number")?;
     Ok(text::hexadecimal(&bytes))
+}
+
+/// A digest of a provider's settings without their secrets, to see whether it is another one.
+pub(super) fn quick(provider: &Setting, salt: &str) -> String {
+    text::hexadecimal(&Sha256::digest(format!("{salt}{provider:?}")))
 }
 
 /// The digest of a provider's settings and of the secrets that they name.

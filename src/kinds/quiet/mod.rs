@@ -45,6 +45,8 @@ pub(super) struct Touched {
     pub(super) volumes: BTreeSet<String>,
     /// Folders and files.
     pub(super) folders: Vec<PathBuf>,
+    /// Who only reads it must be quiet, too, and who has it bound as a part of a larger folder: it is exchanged for another.
+    pub(super) readers: bool,
     /// Servers that must go on meanwhile, because what is read goes to them: `host:port`.
     pub(super) servers: Vec<String>,
 }

@@ -28,8 +28,10 @@ const DEEPEST: u8 = 4;
 #[serde(deny_unknown_fields)]
 pub struct RedisSettings {
     /// The server: `127.0.0.1:6379`, or the path of its socket.
+    #[serde(default)]
     pub address: String,
-    /// The key of the table (a hash): name → `address:port`. All of it is ours.
+    /// The key of the table (a hash): name → `address:port`. All of it is ours [default: routes].
+    #[serde(default = "routes")]
     pub key: String,
     /// As whom [default: Redis' own default user].
     #[serde(default)]
@@ -45,6 +47,10 @@ pub struct RedisSettings {
     pub expire: Span,
 }
 
+fn routes() -> String {
+    "routes".to_owned()
+}
+
 fn two_minutes() -> Span {
     Span::seconds(120)
 }
@@ -55,7 +61,12 @@ impl RedisSettings {
         let mut problems = Vec::new();
         let at = self.address.rsplit_once(':');
         let is_port = at.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
-        if !self.address.starts_with('/') && (!is_port || self.address.contains("://")) {
+        if self.address.is_empty() {
+            problems.push(
+                Problem::new("redis", "the key `address` is missing")
+                    .hint("write `address = \"127.0.0.1:6379\"`, or the path of its socket"),
+            );
+        } else if !self.address.starts_with('/') && (!is_port || self.address.contains("://")) {
             problems.push(
                 Problem::new("redis.address", format!("`{}` is no address of a Redis server", self.address))
                     .hint("write `127.0.0.1:6379`, or the path of its socket"),
@@ -331,6 +342,7 @@ mod tests {
             assert_eq!(read(fine), [], "{fine}");
         }
         for (wrong, key) in [
+            ("", "redis"),
             ("address = 'redis://x:1'", "redis.address"),
             ("address = 'localhost'", "redis.address"),
             ("address = 'x:1'\nuser = 'a'", "redis.user"),

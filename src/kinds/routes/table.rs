@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::docker::{Container, Policy, is_host_name, swap};
+use crate::docker::{Container, Policy, is_host_name, is_ours, swap};
 
 /// A container that runs, and the one in whose network it lives.
 pub(super) struct Member {
@@ -81,8 +81,9 @@ pub(super) fn of(members: &[Member], rules: &Rules<'_>) -> Table {
     for member in members {
         let container = &member.container;
         let name = container.name();
-        // One that is about to take another's place, or has lost it.
-        if [swap::beside(""), swap::aside("")].iter().any(|end| name.ends_with(end.as_str())) {
+        // One that is about to take another's place, or has lost it, or was made for a moment.
+        let steps_aside = [swap::beside(""), swap::aside("")].iter().any(|end| name.ends_with(end.as_str()));
+        if steps_aside || is_ours(&container.labels()) {
             continue;
         }
         let is_ill = container.raw()["State"]["Health"]["Status"] == "unhealthy";

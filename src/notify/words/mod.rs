@@ -1,4 +1,5 @@
 //! News in words for people, in their language. Pure: the same news at the same time are the same words.
+pub mod digest;
 mod en;
 mod ja;
 pub mod reports;
@@ -66,6 +67,8 @@ pub struct Told {
     pub rest: String,
     /// Further lines, the most important first: causes, offers, what was seen, a report's lines.
     pub details: Vec<String>,
+    /// Who tells it, and whose times these are: for letters, which are read far from where they come from.
+    pub foot: String,
     /// How it is to hear.
     pub mood: Mood,
     /// The gravest of the news.
@@ -275,8 +278,8 @@ fn of_one(fact: &Fact<'_>, tongue: &dyn Tongue, telling: &Telling<'_>) -> Told {
     details.extend(fact.offers.iter().map(|offer| tongue.offer(offer)));
     details.extend(fact.causes.iter().flat_map(|cause| &cause.evidence).map(|seen| format!("• {seen}")));
     details.extend(fact.lines.iter().cloned());
-    details.push(tongue.foot(telling.host, telling.time_zone));
-    Told { title, line, rest, details, mood: Mood::Neutral, severity: fact.severity }
+    let foot = tongue.foot(telling.host, telling.time_zone);
+    Told { title, line, rest, details, foot, mood: Mood::Neutral, severity: fact.severity }
 }
 
 fn of_several(facts: &[Fact<'_>], tongue: &dyn Tongue, telling: &Telling<'_>) -> Told {
@@ -299,8 +302,16 @@ fn of_several(facts: &[Fact<'_>], tongue: &dyn Tongue, telling: &Telling<'_>) ->
         facts.iter().filter_map(|fact| fact.offers.first()).map(|offer| tongue.offer(offer)).collect();
     offers.dedup();
     details.extend(offers.into_iter().take(MOST_ITEMS));
-    details.push(tongue.foot(telling.host, telling.time_zone));
-    Told { line: title.clone(), rest: String::new(), title, details, mood: Mood::Neutral, severity: Severity::Info }
+    let foot = tongue.foot(telling.host, telling.time_zone);
+    Told {
+        line: title.clone(),
+        rest: String::new(),
+        title,
+        details,
+        foot,
+        mood: Mood::Neutral,
+        severity: Severity::Info,
+    }
 }
 
 /// When it was, and why it is told only now.
@@ -395,6 +406,3 @@ fn fact(news: &News) -> Fact<'_> {
         lines: news.lines.iter().map(|line| clean::line(line)).collect(),
     }
 }
-
-#[cfg(test)]
-mod tests;

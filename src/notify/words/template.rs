@@ -33,10 +33,8 @@ impl Template {
                 Piece::Name(name) => drop(write!(text, "{}", value(name))),
             }
         }
-        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-        let mut kept: Vec<&str> = lines.iter().copied().filter(|line| !line.is_empty()).collect();
-        kept.dedup_by(|one, other| one.is_empty() && other.is_empty());
-        kept.join("\n")
+        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines.join("\n")
     }
 }
 

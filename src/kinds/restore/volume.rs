@@ -1,0 +1,122 @@
+//! What was in a volume comes back into one that nothing runs on.
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::json;
+
+use super::{
+    Part,
+    opened::{Filled, Opened},
+};
+use crate::{
+    docker::{Engine, EngineError, Vessel, vessel},
+    kinds::{Cx, Summary},
+    model::Debt,
+    text, tree,
+};
+
+/// Brings volumes back.
+pub(super) async fn restore(
+    cx: &Cx,
+    engine: &Engine,
+    opened: &Opened,
+    parts: &[Part],
+    replace: bool,
+) -> anyhow::Result<Summary> {
+    for part in parts {
+        let Part { old, new, .. } = part;
+        match cx.step(new, fill(cx, engine, opened, part, replace)).await {
+            Ok(done) => cx.record.told(json!({
+                "restored": old, "volume": new, "entries": done.entries, "bytes": done.bytes, "warnings": done.warnings,
+            })),
+            Err(error) => {
+                cx.record.told(json!({ "failed": old, "volume": new, "error": format!("{error:#}") }));
+                return Err(error);
+            }
+        }
+    }
+    Ok(format!("{} from the backup {}", text::count(parts.len(), "volume"), opened.id()))
+}
+
+/// Fills one. When it does not succeed, a volume that was made is removed again, and one that was there is as it was.
+pub(super) async fn fill(
+    cx: &Cx,
+    engine: &Engine,
+    opened: &Opened,
+    part: &Part,
+    replace: bool,
+) -> anyhow::Result<Filled> {
+    let Part { old, new, .. } = part;
+    let what = || format!("restore {old} into the volume {new}");
+    let debt = match engine.volume(new).await {
+        Err(EngineError::NotFound(_)) => Some(cx.record.owe(Debt::Volume { name: new.clone() }).await?),
+        _ => None,
+    };
+    let filling = async {
+        let vessel = engine.vessel(new, old).await?;
+        write(cx, engine, opened, part, &vessel, replace).await
+    };
+    let done = filling.await.with_context(what);
+    // What cannot be removed now stays owed.
+    let settled = match (&done, debt) {
+        (Err(_), Some(_)) => engine.remove_unfilled(new).await.is_ok(),
+        _ => true,
+    };
+    if let Some(debt) = debt.filter(|_| settled) {
+        cx.record.paid(debt).await?;
+    }
+    let done = done?;
+    cx.info(format!("restored {old} → the volume {new} ({} entries, {})", done.entries, text::size(done.bytes)));
+    done.warnings.iter().for_each(|warning| cx.warn(warning));
+    Ok(done)
+}
+
+async fn write(
+    cx: &Cx,
+    engine: &Engine,
+    opened: &Opened,
+    part: &Part,
+    vessel: &Vessel,
+    replace: bool,
+) -> anyhow::Result<Filled> {
+    refuse_full(vessel, replace)?;
+    let inner = vessel.folder.join(vessel::UNFINISHED);
+    let done = match opened.read(cx, part, &inner).await {
+        Ok(done) => done,
+        Err(error) => {
+            // What cannot be removed is removed by the next try.
+            let folder = vessel.folder.clone();
+            let _ = tokio::task::spawn_blocking(move || remove_unfinished(&folder)).await;
+            return Err(error);
+        }
+    };
+    engine.refuse_in_use(&vessel.name).await?;
+    let there = tokio::task::spawn_blocking(move || tree::unfold(&inner)).await.context("a thread died")??;
+    ensure!(there == done.entries, "it has {there} entries instead of {}; something else writes to it", done.entries);
+    Ok(done)
+}
+
+/// What an earlier try left does not count.
+fn refuse_full(vessel: &Vessel, replace: bool) -> anyhow::Result<()> {
+    let folder = &vessel.folder;
+    for entry in std::fs::read_dir(folder).with_context(|| format!("look into {}", folder.display()))? {
+        if !vessel::is_unfinished(&entry?.file_name()) && !replace {
+            bail!(
+                "there is a volume `{}` already, and it is not empty: choose another name, or say --replace",
+                vessel.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if vessel::is_unfinished(&entry.file_name()) {
+            let path = entry.path();
+            if entry.file_type()?.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+        }
+    }
+    Ok(())
+}
