@@ -9,8 +9,9 @@
 //! - what: [`kinds`], and the services they use: [`docker`], [`dyndns`], [`check`], [`bucket`], [`tree`], [`plain`], [`database`], [`retention`], [`process`],
 //!   [`http`], and [`notify`] (the services that messages go to, and their words)
 //! - what is on the host, and who keeps it: [`coverage`]
+//! - what becomes of what checks find: [`watch`]
 //! - one run from admission to its end: [`runner`]; the ledger of all of them: [`store`]
-//! - the whole house: [`app`], and its faces: [`cli`]
+//! - the whole house: [`app`], and its faces: [`cli`], [`web`]
 pub mod app;
 pub mod bucket;
 pub mod check;
@@ -38,3 +39,5 @@ pub mod scheduler;
 pub mod store;
 pub mod text;
 pub mod tree;
+pub mod watch;
+pub mod web;

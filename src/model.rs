@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub mod happening;
+pub mod heartbeat;
 pub mod news;
 pub mod overview;
 pub mod watch;

@@ -25,3 +25,4 @@ mod sqlite;
 mod store;
 mod support;
 mod through_s3;
+mod watch;

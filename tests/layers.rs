@@ -41,18 +41,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "repository",
             "retention",
+            "schedule",
             "text",
             "tree",
         ],
     ),
     ("coverage", &["config", "docker", "job", "kinds", "model", "text", "tree"]),
     ("job", &["docker", "kinds", "model", "notify", "policy", "schedule"]),
-    ("store", &["clock", "model", "policy"]),
+    ("watch", &["model", "schedule"]),
+    ("store", &["clock", "model", "policy", "watch"]),
     (
         "runner",
         &[
             "bucket", "clock", "config", "docker", "job", "kinds", "model", "notify", "policy", "process", "store",
-            "text",
+            "text", "watch",
         ],
     ),
     ("scheduler", &["clock", "job", "model", "policy", "runner", "schedule", "store"]),
@@ -72,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "repository",
             "schedule",
+            "watch",
         ],
     ),
     (
@@ -91,8 +94,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "scheduler",
             "store",
             "text",
+            "web",
         ],
     ),
+    ("web", &["app", "model"]),
 ];
 
 /// Of `config`, the modules below may use these values only; what loads the files stands above them.

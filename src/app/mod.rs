@@ -28,6 +28,7 @@ pub mod coverage;
 pub mod deliver;
 pub mod dns;
 mod events;
+mod heard;
 mod lock;
 mod memory;
 mod overlook;
@@ -53,6 +54,7 @@ pub struct App {
     runner: Arc<Runner>,
     scheduler: Arc<Scheduler>,
     delivery: Arc<Delivery>,
+    keys: heard::Keys,
     _lock: Lock,
 }
 
@@ -96,6 +98,7 @@ impl App {
         let store = Store::open(&ledger(&data), clock.clone()).await?;
         let services = config.services(&clock).await?;
         let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&services), limits(&config));
+        runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&runner), clock.clone());
         let delivery = Delivery::new(store.clone(), clock.clone(), Setup::new(&config, &services), data);
@@ -107,6 +110,7 @@ impl App {
             runner,
             scheduler: Arc::new(scheduler),
             delivery,
+            keys: heard::Keys::default(),
             _lock: lock,
         });
         app.recover(&services).await?;
@@ -224,10 +228,17 @@ impl App {
                 anyhow::anyhow!("`data` has changed, which needs a restart; the old files stay in force").into()
             );
         }
+        if config.settings.listen != self.config().settings.listen {
+            return Err(anyhow::anyhow!(
+                "`listen` in [web] has changed, which needs a restart; the old files stay in force"
+            )
+            .into());
+        }
         let services = config.services(&self.clock).await?;
         self.delivery.set_up(Setup::new(&config, &services));
         self.runner.set_services(services);
         self.runner.set_limits(limits(&config));
+        self.runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
         self.runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let changes = self.scheduler.reload(config.jobs.values().cloned().collect()).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);

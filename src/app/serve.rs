@@ -6,12 +6,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Refusal, asked, control::Socket};
-use crate::store::Histories;
+use crate::{store::Histories, web::Web};
 
 /// How often the files are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 /// How often history is trimmed.
-const TIDY: Duration = Duration::from_secs(6 * 3600);
+const TIDY: Duration = Duration::from_secs(3600);
 
 /// Runs until SIGTERM or SIGINT. Then no new run starts, those that go on get their grace period, and all is in the ledger.
 /// A second signal ends the grace.
@@ -26,6 +26,14 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let stop = CancellationToken::new();
+    let door = match config.settings.listen {
+        Some(listen) => Some(Web::open(listen).await?),
+        None => None,
+    };
+    if let Some(door) = door {
+        tracing::info!(address = ?door.address(), "heartbeats may call");
+        tokio::spawn(door.serve(Arc::clone(&app), stop.clone()));
+    }
     let scheduler = Arc::clone(app.scheduler());
     let (delivering, delivered) = (CancellationToken::new(), Arc::clone(&app.delivery));
     let delivery = tokio::spawn(delivered.run(delivering.clone()));
@@ -117,6 +125,9 @@ async fn tidy(app: Arc<App>, stop: CancellationToken) {
             Ok(0) => {}
             Ok(gone) => tracing::info!(runs = gone, "old history removed"),
             Err(error) => tracing::warn!("remove old history: {error:#}"),
+        }
+        if let Err(error) = app.store().tidy_checks().await {
+            tracing::warn!("sum up the history of checks: {error:#}");
         }
         tokio::select! {
             () = stop.cancelled() => return,

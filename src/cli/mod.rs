@@ -34,6 +34,7 @@ mod rollback;
 mod run;
 mod runs;
 mod serve;
+mod sites;
 mod snapshots;
 mod volumes;
 mod when;
@@ -44,7 +45,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, backup, bucket, repository, kind, notifier, container or image
+  4    there is no such job, run, site, backup, bucket, repository, kind, notifier, container or image
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -153,6 +154,27 @@ enum Command {
         /// Go on until the run ends
         #[arg(long, short)]
         follow: bool,
+    },
+    /// List sites and services: how they are, since when, how they were; of one, all that is known
+    Sites {
+        /// Only this site, or those of this job
+        site: Option<String>,
+    },
+    /// List incidents, the newest first: from the first failure to the recovery, with their causes
+    Incidents {
+        /// Only those that go on
+        #[arg(long)]
+        open: bool,
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20)]
+        count: u32,
+    },
+    /// Say that a site is being worked on, so that its failures are not told and do not count
+    Maintenance {
+        /// The site, or the name of a job or a container; `all` for all; without it, what is being worked on
+        site: Option<String>,
+        /// For how long, such as `2h`; or `end`
+        time: Option<String>,
     },
     /// Ask a run to stop
     Cancel {
@@ -308,6 +330,9 @@ impl Cli {
             Command::Next { job, count } => jobs::due(context, job.as_deref(), count).await,
             Command::Runs { job, count, slots } => runs::list(context, job.as_deref(), count, slots).await,
             Command::Log { run, follow } => runs::log(context, &run, follow).await,
+            Command::Sites { site } => sites::list(context, site.as_deref()).await,
+            Command::Incidents { open, count } => sites::incidents(context, open, count).await,
+            Command::Maintenance { site, time } => sites::maintenance(context, site.as_deref(), time.as_deref()).await,
             Command::Cancel { run } => control::needs_server(context, &Request::Cancel { run }).await,
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,

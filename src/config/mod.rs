@@ -28,6 +28,7 @@ mod secrets;
 pub mod settings;
 mod syntax;
 pub mod units;
+mod watching;
 
 use explain::Known;
 pub use home::{Environment, Home};

@@ -1,6 +1,7 @@
 //! `rusuban.toml`.
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -16,6 +17,7 @@ use super::{
     jobs,
     mistake::{Problem, nearest},
     units::Span,
+    watching::{self, Maintenance, WatchKeys, WebKeys},
 };
 use crate::{
     bucket::settings::BucketSettings,
@@ -29,6 +31,7 @@ use crate::{
     },
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
+    watch::WatchSettings,
 };
 
 /// The bucket that is always there.
@@ -56,6 +59,12 @@ pub struct SettingsFile {
     pub notify: DeliverySettings,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
     pub limits: BTreeMap<String, NonZeroU32>,
+    /// How checks are looked at.
+    pub watch: WatchKeys,
+    /// When sites are worked on.
+    pub maintenance: Vec<Maintenance>,
+    /// What others reach through the network.
+    pub web: WebKeys,
 }
 
 /// What jobs do that do not say otherwise. Each key is one of a job file.
@@ -105,6 +114,10 @@ pub struct Settings {
     pub notify: DeliverySettings,
     /// Places by class, where the settings say so.
     pub limits: BTreeMap<String, usize>,
+    /// What is said of checks as a whole.
+    pub watch: WatchSettings,
+    /// Where others may call.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -136,10 +149,25 @@ impl Settings {
         problems.extend(file.coverage.check());
         let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
+        let watch = watching::settings(file.watch, file.maintenance, time_zone, problems);
+        let listen = watching::listen(&file.web, problems);
         problems.extend(file.notify.check());
         let (repositories, coverage, defaults, notify) = (file.repository, file.coverage, file.defaults, file.notify);
         let notifiers = BTreeMap::new();
-        Self { time_zone, data, buckets, repositories, notifiers, docker, coverage, defaults, notify, limits }
+        Self {
+            time_zone,
+            data,
+            buckets,
+            repositories,
+            notifiers,
+            docker,
+            coverage,
+            defaults,
+            notify,
+            limits,
+            watch,
+            listen,
+        }
     }
 
     /// What notifiers are told by.

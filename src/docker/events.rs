@@ -1,6 +1,7 @@
 //! What the engine says as it happens.
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,6 +11,8 @@ use crate::http;
 /// A line longer than this is no event.
 const LONGEST: usize = 1 << 20;
 
+/// Events that are read of one container at once.
+const MOST: usize = 1000;
 /// What is heard of all containers and of their places in networks. Not the commands in them: a health check alone says three
 /// times each time that it looks, and the engine remembers no more than 256 events.
 const FOLLOWED: [&str; 12] = [
@@ -60,6 +63,30 @@ impl Engine {
 }
 
 impl Engine {
+    /// What happened to a container between two moments, as far as the engine remembers: it ends by itself.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn happened(
+        &self,
+        container: &str,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Event>, EngineError> {
+        let filters = json!({ "type": ["container"], "container": [container] }).to_string();
+        let (since, until) = (since.timestamp().to_string(), until.timestamp().to_string());
+        let query = [("since", since.as_str()), ("until", &until), ("filters", &filters)];
+        let response = self.open(Method::GET, "/events", &query, None).await?;
+        let (mut events, mut all) = (Events { response, unread: Vec::new() }, Vec::new());
+        while let Some(event) = events.next().await? {
+            if all.len() >= MOST {
+                break;
+            }
+            all.push(event);
+        }
+        Ok(all)
+    }
+
     /// What happens from `since` on to any container: nanoseconds since 1970, by the engine's clock. What it remembers of the time
     /// before now comes first.
     ///

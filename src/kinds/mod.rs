@@ -8,6 +8,7 @@ pub mod container_update;
 pub mod disk_report;
 pub mod dynamic_dns;
 mod generations;
+pub mod heartbeat;
 pub mod http_call;
 pub mod keeping;
 mod listening;
@@ -34,14 +35,14 @@ use crate::{
     bucket::Bucket,
     clock::Clock,
     config::mistake::{Problem, suggest},
-    config::secret::{Redactor, SecretReader, SecretSource},
+    config::secret::{Redactor, SecretReader, SecretSource, TextOrSecret},
     config::units::Span,
     docker::{Access, Choice, Chosen, Docker, Engine, Listed, Purpose},
     model::{
         Debt, DebtId, JobName, Level, RunId, Trigger,
         news::{Event, Severity},
         overview::Overview,
-        watch::Checked,
+        watch::{Checked, Rules as CheckRules},
     },
     notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
@@ -122,6 +123,24 @@ pub trait Kind: Send + Sync + Debug {
     /// Whether it wants to know which containers ran when they were last seen: the fact [`RAN`] is kept for it.
     fn remembers(&self) -> bool {
         false
+    }
+
+    /// The checks that it makes, by their labels, if it makes any.
+    fn watches(&self) -> Vec<(String, CheckRules)> {
+        Vec::new()
+    }
+
+    /// Looks once at these of its checks and tells nobody, for whoever wants to know whether a site has come back.
+    ///
+    /// # Errors
+    /// When it cannot look.
+    async fn look(&self, _cx: &Cx, _checks: &[String]) -> anyhow::Result<Vec<Checked>> {
+        Ok(Vec::new())
+    }
+
+    /// Where others call it, if they do: the secret part of the address.
+    fn ping_key(&self) -> Option<&TextOrSecret> {
+        None
     }
 
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
@@ -329,14 +348,14 @@ pub trait Record: Send + Sync + Debug {
     /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
     fn tell(&self, told: Told);
 
+    /// Has what checks found judged and written down, with what is to be told of it. Returns what the log should say.
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
+
     /// How the house was since then: every job, and every check.
     async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview>;
 
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
-
-    /// Hands on what checks found; returns lines for the log: what changed, such as `blog is down`.
-    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
 }
 
 /// What a kind has to tell, beside how its run ended.
@@ -445,6 +464,7 @@ pub const KINDS: &[KindEntry] = &[
     container_update::ENTRY,
     disk_report::ENTRY,
     dynamic_dns::ENTRY,
+    heartbeat::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
     report::ENTRY,

@@ -31,7 +31,7 @@ use crate::{
     docker::{Access, access},
     model::{
         Level,
-        watch::{Checked, State, Verdict},
+        watch::{Checked, Rules, State, Verdict},
     },
     policy::MissedPolicy,
     text,
@@ -97,6 +97,21 @@ impl Kind for SiteCheck {
 
     fn engine(&self) -> Vec<Access> {
         if self.asks_docker() { vec![access::VERSION, access::CONTAINER] } else { Vec::new() }
+    }
+
+    fn watches(&self) -> Vec<(String, Rules)> {
+        self.sites.iter().map(|site| (site.label.clone(), site.rules.clone())).collect()
+    }
+
+    async fn look(&self, cx: &Cx, checks: &[String]) -> anyhow::Result<Vec<Checked>> {
+        let looking = self.looking(cx).await?;
+        let mut found = Vec::new();
+        for (index, site) in self.sites.iter().enumerate().filter(|(_, site)| checks.contains(&site.label)) {
+            let at = cx.clock.now();
+            let verdict = site.check.look(&looking).await;
+            found.push(self.checked(cx, index, at, verdict));
+        }
+        Ok(found)
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

@@ -10,6 +10,7 @@ pub mod news;
 mod owed;
 mod record;
 mod recover;
+mod watch;
 mod work;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,12 +32,15 @@ use crate::{
     notify::plan::Rules,
     policy::Overlap,
     store::Store,
+    watch::WatchSettings,
 };
 use active::Active;
 use gate::Gate;
+use watch::Watch;
 
 pub use gate::Limits;
 pub use recover::recover;
+pub use watch::{GATEWAY, HOUSE};
 
 /// At most so many runs of one job wait.
 const MOST_WAITING: usize = 10;
@@ -51,9 +55,12 @@ pub struct Runner {
     gate: Arc<Gate>,
     runs: Mutex<Runs>,
     /// How many runs have not ended.
-    count: watch::Sender<usize>,
+    count: channel::Sender<usize>,
     finished: broadcast::Sender<(JobName, RunId, Outcome)>,
     closing: CancellationToken,
+    watch: Arc<Watch>,
+    /// The jobs that look at sites.
+    watchers: Mutex<Vec<Arc<Job>>>,
 }
 
 #[derive(Default)]
@@ -135,13 +142,15 @@ impl Runner {
     #[must_use]
     pub fn new(store: Store, clock: Clock, services: Arc<Services>, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
+            watch: Watch::new(store.clone(), clock.clone()),
+            watchers: Mutex::default(),
             store,
             clock,
             services: Mutex::new(services),
             cards: Mutex::default(),
             gate: Gate::new(limits),
             runs: Mutex::default(),
-            count: watch::channel(0).0,
+            count: channel::channel(0).0,
             finished: broadcast::channel(4096).0,
             closing: CancellationToken::new(),
         })
@@ -180,7 +189,7 @@ impl Runner {
                     }
                 }
             }
-            let active = Active::new(&self.store, &self.clock, &run, self.cards());
+            let active = Active::new(self, &job, &run);
             runs.of_job.entry(run.job.clone()).or_default().push(run.id);
             runs.active.insert(run.id, Arc::clone(&active));
             self.count.send_replace(runs.active.len());
@@ -247,6 +256,13 @@ impl Runner {
     /// Gives these services to runs that begin from now on; the others keep theirs.
     pub fn set_services(&self, services: Arc<Services>) {
         *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// Sets what the settings say of checks, and which jobs look at sites.
+    pub fn set_watch(&self, settings: WatchSettings, jobs: impl IntoIterator<Item = Arc<Job>>) {
+        let watchers = jobs.into_iter().filter(|job| job.enabled && !job.kind.watches().is_empty()).collect();
+        *self.watchers.lock().unwrap_or_else(PoisonError::into_inner) = watchers;
+        self.watch.set(Arc::new(settings));
     }
 
     /// Tells runs that begin from now on which jobs there are.

@@ -3,7 +3,7 @@
 //! A line is told only after it was written, so whoever subscribes first and then reads the ledger misses nothing.
 //! Memory is bounded whatever a run prints: the first lines are kept as they come, of the rest the last ones.
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -14,14 +14,19 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, clean::Cleaner};
+use super::{
+    Event, Runner,
+    clean::Cleaner,
+    watch::{Report, Watch, container_of},
+};
 use crate::{
     clock::Clock,
-    kinds::{Progress, Record, Told},
+    job::Job,
+    kinds::{Progress, Record, Services, Told},
     model::{
         Debt, DebtId, JobName, Level, Line, RunId, Step,
         overview::{Card, Overview},
-        watch::{Checked, State, Verdict},
+        watch::Checked,
     },
     store::Store,
 };
@@ -43,6 +48,10 @@ pub(super) struct RunRecord {
     clock: Clock,
     job: JobName,
     run: RunId,
+    /// The job's file, as it was when the run began.
+    file: Arc<Job>,
+    services: Arc<Services>,
+    watch: Arc<Watch>,
     /// All jobs, as this run may know them.
     cards: Arc<Vec<Card>>,
     /// Made when the first one follows: its memory is taken at once.
@@ -74,6 +83,8 @@ struct Kept {
     progress_is_new: bool,
     step: Option<String>,
     debts: Vec<(DebtId, Debt)>,
+    /// Containers that it stopped, paused or replaced.
+    held: BTreeSet<String>,
     /// What is to be told when the run ends.
     news: Vec<Told>,
     closed: bool,
@@ -91,13 +102,16 @@ impl fmt::Debug for RunRecord {
 }
 
 impl RunRecord {
-    pub(super) fn new(store: Store, clock: Clock, job: JobName, run: RunId, cards: Arc<Vec<Card>>) -> Arc<Self> {
+    pub(super) fn new(runner: &Runner, job: &Arc<Job>, run: RunId) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            clock,
-            job,
+            store: runner.store.clone(),
+            clock: runner.clock.clone(),
+            job: job.name.clone(),
             run,
-            cards,
+            file: Arc::clone(job),
+            services: runner.services(),
+            watch: Arc::clone(&runner.watch),
+            cards: runner.cards(),
             events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
@@ -138,6 +152,11 @@ impl RunRecord {
     /// Debts that were written down and not paid; they are the caller's now.
     pub(super) fn take_debts(&self) -> Vec<(DebtId, Debt)> {
         std::mem::take(&mut self.kept().debts)
+    }
+
+    /// The containers that it stopped, paused or replaced.
+    pub(super) fn take_held(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.kept().held)
     }
 
     /// Writes what is said, until the record is closed.
@@ -332,18 +351,29 @@ impl Record for RunRecord {
 
     async fn owe(&self, debt: Debt) -> anyhow::Result<DebtId> {
         let id = self.store.owe(self.run, &self.job, &debt).await?;
-        self.kept().debts.push((id, debt));
+        self.watch.owed(id, &debt, &self.job, self.run);
+        let mut kept = self.kept();
+        kept.held.extend(container_of(&debt).map(|(name, _)| name.to_owned()));
+        kept.debts.push((id, debt));
         Ok(id)
     }
 
     async fn paid(&self, debt: DebtId) -> anyhow::Result<()> {
         self.store.paid(debt).await?;
+        self.watch.paid(debt);
         self.kept().debts.retain(|(id, _)| *id != debt);
         Ok(())
     }
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         self.store.fact(&self.job, key).await
+    }
+
+    async fn checked(&self, mut checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        for one in &mut checks {
+            one.verdict.what = self.clean(&one.verdict.what);
+        }
+        self.watch.checked(&Report { job: &self.file, services: &self.services }, checks).await
     }
 
     async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview> {
@@ -362,14 +392,6 @@ impl Record for RunRecord {
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.store.set_fact(&self.job, key, &value).await
-    }
-
-    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
-        for check in checks.iter().filter(|check| check.verdict.state != State::Up) {
-            let Verdict { state, what, .. } = &check.verdict;
-            self.line(Level::Warning, &format!("{} is {state}: {what}", check.check));
-        }
-        Ok(Vec::new())
     }
 }
 

@@ -175,6 +175,10 @@ impl Store {
                 paused: cursors.get(&card.job).and_then(|cursor| cursor.paused),
             });
         }
-        Ok(Overview { jobs, checks: Vec::new() })
+        // Checks of jobs that are gone, and the house's own, are not what a report is about.
+        let all = self.checks().await?.into_iter();
+        let of_jobs = all.filter(|check| cards.iter().any(|card| card.job.as_str() == check.job));
+        let checks = of_jobs.map(|check| (check.check, check.known.state)).collect();
+        Ok(Overview { jobs, checks })
     }
 }

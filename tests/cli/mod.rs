@@ -1,5 +1,6 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
 mod containers;
+mod heartbeat;
 mod in_place;
 mod killed;
 mod look;

@@ -161,7 +161,7 @@ fn policies() -> Policies {
     }
 }
 
-fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
+pub(crate) fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
     Job {
         name: name.parse().unwrap(),
         kind_name: "test",
@@ -194,10 +194,10 @@ fn line(text: impl Into<String>) -> Option<CommandLine> {
 }
 
 /// A kind that does what a test says.
-struct Does(Box<dyn Fn(Cx) -> BoxFuture<'static, anyhow::Result<Summary>> + Send + Sync>);
+pub(crate) struct Does(Box<dyn Fn(Cx) -> BoxFuture<'static, anyhow::Result<Summary>> + Send + Sync>);
 
 impl Does {
-    fn kind<F: Future<Output = anyhow::Result<Summary>> + Send + 'static>(
+    pub(crate) fn kind<F: Future<Output = anyhow::Result<Summary>> + Send + 'static>(
         work: impl Fn(Cx) -> F + Send + Sync + 'static,
     ) -> Arc<dyn Kind> {
         Arc::new(Self(Box::new(move |cx| Box::pin(work(cx)))))

@@ -71,6 +71,11 @@ impl Record for Kept {
         Ok(self.facts.lock().unwrap().get(key).cloned())
     }
 
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        self.checks.lock().unwrap().extend(checks);
+        Ok(Vec::new())
+    }
+
     async fn overview(&self, _: DateTime<Utc>) -> anyhow::Result<Overview> {
         Ok(self.overview.lock().unwrap().clone())
     }
@@ -82,11 +87,6 @@ impl Record for Kept {
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
-    }
-
-    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
-        self.checks.lock().unwrap().extend(checks);
-        Ok(Vec::new())
     }
 }
 

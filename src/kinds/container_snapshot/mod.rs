@@ -28,7 +28,9 @@ use super::{
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Address, Container, Engine, Image, Listed, Policy, Purpose, access, repository_of},
+    docker::{
+        Access, Address, Container, Engine, Image, Kept as ByLabel, Listed, Policy, Purpose, access, repository_of,
+    },
     policy::MissedPolicy,
     text,
 };
@@ -120,7 +122,7 @@ impl Kind for ContainerSnapshot {
         let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
         let taken = stream::iter(named).map(|(container, repository)| {
             let labels = cx.services.docker.heeds_labels().then(|| Policy::read(&container.labels));
-            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(crate::docker::Kept::Unpaused));
+            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(ByLabel::Unpaused));
             let pause = self.pause && !asks_not_to && !never_paused.iter().any(|one| one.id == container.id);
             let taking = Taking { cx, engine: &engine, room: &room, container, repository, tags: &tags, pause };
             async move {
