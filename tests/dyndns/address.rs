@@ -67,8 +67,7 @@ async fn a_name_server_is_believed_only_when_it_answers_what_was_asked() {
     world.run(&keys).await.unwrap();
     let run = async |mood| {
         set(mood);
-        let answer = world.run(&keys).await.unwrap_err();
-        answer
+        world.run(&keys).await.unwrap_err()
     };
     assert!(run(Mood::Refuses).await.contains("the server says: "));
     // The others are waited for, all at once.

@@ -106,7 +106,7 @@ pub(crate) async fn dyndns2(zone: Zone, wants_contact: bool) -> Fake {
     .await
 }
 
-/// MyDNS.JP: `mydns1` with the password `secret-PASSWORD`. It takes the address that it sees, which is what `seen_from` says, and
+/// MyDNS.JP: `mydns1` with the password `secret-PASSWORD`. It takes the address that it sees, which is `from`, and
 /// answers 200 to a wrong password.
 pub(crate) fn mydns(seen: &Seen, from: IpAddr, hosts: &[&str], zone: &Zone) -> Reply {
     let html = "content-type: text/html; charset=UTF-8\r\n";

@@ -382,7 +382,7 @@ mod tests {
 
     fn ends(body: &str, hosts: usize) -> Vec<String> {
         let sent: Addresses = ["93.184.216.34".parse().unwrap()].into_iter().collect();
-        codes("it", body, sent, hosts, &|text| ask::said(text))
+        codes("it", body, sent, hosts, &ask::said)
             .into_iter()
             .map(|end| match end {
                 End::Taken { had_it, .. } => format!("taken {had_it}"),

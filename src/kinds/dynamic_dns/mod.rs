@@ -362,11 +362,8 @@ impl DynamicDns {
         host.answered(answer, now);
         let End::Stop { all, why, mend } = &answer.end else { return Ok(()) };
         let id = seal::salt()?;
-        let settings = match seal::digest(&self.provider, &id, &cx.services.secrets).await {
-            Ok(settings) => settings,
-            // It was read a moment ago. Without it the stop is lifted by hand, or when it can be read again.
-            Err(_) => String::new(),
-        };
+        // It was read a moment ago. Without it the stop is lifted by hand, or when it can be read again.
+        let settings = seal::digest(&self.provider, &id, &cx.services.secrets).await.unwrap_or_default();
         let stop = Stopped { id, at: now, why: why.clone(), mend: mend.clone(), settings };
         if *all {
             memory.stopped.get_or_insert(stop);
