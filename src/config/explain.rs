@@ -17,6 +17,8 @@ use super::{
 pub(super) struct Known<'a> {
     /// Keys beside the struct's own, at the top of the file.
     pub(super) also: &'a [&'a str],
+    /// Whose keys those are, such as `job`; empty: they belong to the struct's own.
+    pub(super) whose: &'a str,
     /// The struct's keys that belong at the top of the file; asked for only when there is a mistake.
     pub(super) top: &'a dyn Fn() -> Vec<String>,
     /// Where to look when a key is missing.
@@ -125,8 +127,8 @@ fn unknown_key(name: &str, expected: &[&str], path: &[Step], known: &Known<'_>) 
         }
         Some(meant) => format!("did you mean `{meant}`?"),
         None if expected.is_empty() => "no key is known here".to_owned(),
-        None if also.is_empty() => format!("the keys here are {}", quote(expected)),
-        None => format!("the keys here are {}\nand those of every job: {}", quote(expected), quote(also)),
+        None if also.is_empty() || known.whose.is_empty() => format!("the keys here are {}", quote(&all)),
+        None => format!("the keys here are {}\nand those of every {}: {}", quote(expected), known.whose, quote(also)),
     };
     (problem.hint(hint), meant)
 }

@@ -116,8 +116,12 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
     }
 
     let before = found.len();
-    let mut common =
-        read::read(common, |keys| JobKeys::deserialize(keys), &Known { also: &[], top: &Vec::new, help: "" }, found);
+    let mut common = read::read(
+        common,
+        |keys| JobKeys::deserialize(keys),
+        &Known { also: &[], whose: "", top: &Vec::new, help: "" },
+        found,
+    );
     let keys = common.value.take().unwrap_or_default();
     let mut problems = check(&keys);
     if !keys.after.is_empty() && keys.schedule.is_some() {
@@ -148,7 +152,7 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
     let kind = entry.and_then(|entry| {
         let top = || schema::top_keys(&schema::of_kind(entry));
         let help = format!("`rusuban kinds {}` shows an example", entry.name);
-        let mut own = read::read(own, entry.parse, &Known { also: &KEYS, top: &top, help: &help }, found);
+        let mut own = read::read(own, entry.parse, &Known { also: &KEYS, whose: "job", top: &top, help: &help }, found);
         let kind = own.value.take()?;
         let site = Site {
             job: Some(name.clone()),

@@ -196,7 +196,8 @@ fn load_settings(
         return settings;
     }
     let mut found = Vec::new();
-    let known = Known { also: &[], top: &|| schema::top_keys(&schema::settings()), help: "" };
+    let known =
+        Known { also: &[notifiers::TABLE], whose: "", top: &|| schema::top_keys(&schema::settings()), help: "" };
     let mut rest = table.clone();
     let notifiers = notifiers::take(&mut rest, &mut found);
     let mut reading = read::read(rest, |keys| SettingsFile::deserialize(keys), &known, &mut found);

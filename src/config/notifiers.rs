@@ -55,7 +55,7 @@ fn read(table: &Table<'_>, found: &mut Vec<Found>) -> Option<NotifierSettings> {
         let other = if KEYS.contains(&&**key.get_ref()) { &mut own } else { &mut common };
         other.get_mut().remove(key);
     }
-    let known = Known { also: &[], top: &Vec::new, help: "" };
+    let known = Known { also: &[], whose: "", top: &Vec::new, help: "" };
     let mut common = read::read(common, |keys| Common::deserialize(keys), &known, found);
     let keys = common.value.take()?;
     let names: Vec<&str> = NOTIFIERS.iter().map(|entry| entry.name).collect();
@@ -73,7 +73,8 @@ fn read(table: &Table<'_>, found: &mut Vec<Found>) -> Option<NotifierSettings> {
     };
     let top = || schema::top_keys(&schema::of_notifier(entry));
     let help = format!("docs/notifiers.md shows a `{}` with all its keys", entry.name);
-    let mut own = read::read(own, entry.parse, &Known { also: &KEYS, top: &top, help: &help }, found);
+    let mut own =
+        read::read(own, entry.parse, &Known { also: &KEYS, whose: "notifier", top: &top, help: &help }, found);
     let notifier = own.value.take()?;
     found.extend(own.place(notifier.check()));
     Some(NotifierSettings { kind: entry.name, common: keys, notifier })

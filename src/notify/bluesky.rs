@@ -199,8 +199,8 @@ fn record_key(micros: i64, key: &str) -> String {
     let digest = Sha256::digest(key);
     let own = u64::from_be_bytes([0, 0, 0, 0, digest[0], digest[1], digest[2], digest[3]]);
     let second = micros.max(0).unsigned_abs() / 1_000_000;
-    let number = ((second * 1_000_000 + own % 1_000_000) << 10 | (own >> 20) & 0x3ff) & (u64::MAX >> 1);
-    (0..13).rev().map(|place| char::from(LETTERS[(number >> (place * 5) & 31) as usize])).collect()
+    let number = (((second * 1_000_000 + own % 1_000_000) << 10) | ((own >> 20) & 0x3ff)) & (u64::MAX >> 1);
+    (0..13).rev().map(|place| char::from(LETTERS[((number >> (place * 5)) & 31) as usize])).collect()
 }
 
 /// Links that are written with their scheme, by their places in bytes: without these they would be dead text.

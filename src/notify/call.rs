@@ -60,6 +60,9 @@ pub(super) async fn read(cx: &Sending, key: &str, value: &TextOrSecret) -> Resul
 /// The address in a value of the settings.
 pub(super) fn address(key: &str, text: &str) -> Result<Url, Refusal> {
     let never = |why: &str| Refusal::Never { why: format!("`{key}` is no web address: {why}") };
+    if !text.contains("://") {
+        return Err(never("it begins with neither https:// nor http://"));
+    }
     let url = Url::parse(text).map_err(|error| never(&error.to_string()))?;
     if matches!(url.scheme(), "http" | "https") {
         Ok(url)

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_rings_or_hides_is_taken_out() {
-        assert_eq!(line("  a\u{7}b\r\nc\u{202e}d\u{0}\u{200b}e\u{1b}[31m  "), "a bcd e [31m");
+        assert_eq!(line("  a\u{7}b\r\nc\u{202e}d\u{0}\u{200b}e\u{1b}[31m  "), "a b cd e [31m");
         assert_eq!(line("日本語　テスト\n"), "日本語 テスト");
         assert_eq!(line("👨‍👩‍👧 family"), "👨‍👩‍👧 family");
     }

@@ -69,7 +69,9 @@ pub(super) fn defang(text: &str) -> String {
         }
         clean.push_str(&text[from..link.start]);
         let shown = &text[link.clone()];
-        let bare = shown.split_once("://").map_or(shown, |(_, bare)| bare);
+        // An address may hold another.
+        let bare = shown.split_once("://").map_or(shown, |(_, bare)| bare).replace("://", "[:]//");
+        let bare = bare.as_str();
         let (host, path) = bare.find('/').map_or((bare, ""), |slash| bare.split_at(slash));
         let path = if find(path).is_empty() { path.to_owned() } else { path.replace('.', "[.]") };
         clean.push_str(&host.replace('.', "[.]"));
