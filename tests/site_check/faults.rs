@@ -45,7 +45,7 @@ async fn each_fault_gets_its_verdict_in_time() {
             }
             Fault::Broken => status(500, "status was 500, expected 2xx; the page lacks \"Welcome\" (500, 13 B in T)"),
             Fault::Unavailable => {
-                status(503, "status was 503, expected 2xx; the page lacks \"Welcome\" (503, 33 B in T)")
+                status(503, "status was 503, expected 2xx; the page lacks \"Welcome\" (503, 32 B in T)")
             }
         };
         assert_eq!(told(&verdict), expected, "{fault:?}");
