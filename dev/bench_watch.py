@@ -72,7 +72,7 @@ def certificate(folder):
     made = folder / "key.pem", folder / "certificate.pem"
     benching.run(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90",
-        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", made[0], "-out", made[1],
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", made[0], "-out", made[1],
     )
     return made[1], made[0]
 

@@ -9,9 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     Looking,
     condition::{self, Condition, Failing, Found, Subject},
-    page,
     reach::{self, Fail, Phase, Way},
     tls::{Shown, Within},
+    verdict,
 };
 use crate::model::watch::{Trouble, Verdict};
 
@@ -52,8 +52,8 @@ impl CertificateOf {
         });
         let (address, shown) = match reached.await {
             Ok(Ok(reached)) => reached,
-            Ok(Err(fail)) => return page::failed(fail),
-            Err(_) => return page::failed(phase.late(self.patience)),
+            Ok(Err(fail)) => return verdict::failed(fail),
+            Err(_) => return verdict::failed(phase.late(self.patience)),
         };
         let (took, now) = (begun.elapsed(), looking.clock.now());
         let left = shown.left(now);
@@ -61,7 +61,7 @@ impl CertificateOf {
         let mut failing = self.condition.failing(&found);
         failing.extend(worry(&shown, now, self.condition.is_about_certificate()));
         let short = format!("{}, until {}", words(left), shown.certificate.ends.format("%Y-%m-%d"));
-        let verdict = page::verdict(failing, &short, None, Some(took), Some(shown.certificate), false);
+        let verdict = verdict::of(failing, &short, None, Some(took), Some(shown.certificate), false);
         Verdict { address: Some(address), ..verdict }
     }
 }

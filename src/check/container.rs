@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Looking, page, reach::Fail};
+use super::{Looking, reach::Fail, verdict};
 use crate::{
     docker::Container,
     model::watch::{State, Trouble, Verdict},
@@ -40,16 +40,16 @@ impl Contained {
         let begun = Instant::now();
         let engine = match &looking.docker {
             Some(Ok(engine)) => engine,
-            Some(Err(why)) => return page::failed(Fail::new(Trouble::NotAllowed, why.clone())),
-            None => return page::failed(Fail::new(Trouble::NotAllowed, "there is no Docker engine to ask")),
+            Some(Err(why)) => return verdict::failed(Fail::new(Trouble::NotAllowed, why.clone())),
+            None => return verdict::failed(Fail::new(Trouble::NotAllowed, "there is no Docker engine to ask")),
         };
         let inspected = match engine.container(&self.name).await {
             Ok(inspected) => inspected,
             Err(error) if error.is_not_found() => {
                 looking.past().containers.remove(&self.name);
-                return page::failed(Fail::new(Trouble::Container, "there is no such container"));
+                return verdict::failed(Fail::new(Trouble::Container, "there is no such container"));
             }
-            Err(error) => return page::failed(Fail::new(Trouble::NotAllowed, error.to_string())),
+            Err(error) => return verdict::failed(Fail::new(Trouble::NotAllowed, error.to_string())),
         };
         let mut past = looking.past();
         let seen = past.containers.entry(self.name.clone()).or_default();
@@ -77,7 +77,7 @@ fn judge(container: &Container, seen: &mut Seen, now: DateTime<Utc>) -> Verdict 
         let error = error.map_or_else(String::new, |error| format!(": {}", super::condition::quoted(error)));
         format!("exit code {code}{}{error}", killed.unwrap_or_default())
     };
-    let down = |told: String| page::failed(Fail::new(Trouble::Container, told));
+    let down = |told: String| verdict::failed(Fail::new(Trouble::Container, told));
     let loops = restarts >= RESTARTS;
     let again = || {
         format!(

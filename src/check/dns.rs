@@ -16,8 +16,8 @@ use tokio::{
 
 use super::{
     condition::{Condition, Found, Subject},
-    page,
     reach::{self, Fail, Phase},
+    verdict,
 };
 use crate::{
     model::watch::{Trouble, Verdict},
@@ -80,7 +80,7 @@ impl Dns {
         let resolver = match self.resolver.or_else(of_this_machine) {
             Some(resolver) => resolver,
             None => {
-                return page::failed(Fail::new(
+                return verdict::failed(Fail::new(
                     Trouble::NotAllowed,
                     "/etc/resolv.conf names no name server; write `resolver = \"…\"`",
                 ));
@@ -90,14 +90,14 @@ impl Dns {
         let took = begun.elapsed();
         let message = match asked {
             Ok(Ok(message)) => message,
-            Ok(Err(fail)) => return page::failed(fail),
+            Ok(Err(fail)) => return verdict::failed(fail),
             Err(_) => {
                 let Fail { trouble, told } = phase.late(self.patience);
                 let told = told.replace(
                     "no name server has answered",
                     &format!("the name server {} has not answered", resolver.ip()),
                 );
-                return page::failed(Fail::new(trouble, told));
+                return verdict::failed(Fail::new(trouble, told));
             }
         };
         let code = message.metadata.response_code;
@@ -112,7 +112,7 @@ impl Dns {
         };
         let address = Some(resolver.ip());
         if let Some(told) = told {
-            return Verdict { address, took: Some(took), ..page::failed(Fail::new(Trouble::Name, told)) };
+            return Verdict { address, took: Some(took), ..verdict::failed(Fail::new(Trouble::Name, told)) };
         }
         let records = message.answers.iter().map(|record| &record.data);
         let mut answers: Vec<String> =
@@ -130,7 +130,7 @@ impl Dns {
                 text::duration(took)
             ),
         };
-        let verdict = page::verdict(failing, &short, None, Some(took), None, false);
+        let verdict = verdict::of(failing, &short, None, Some(took), None, false);
         Verdict { address, ..verdict }
     }
 

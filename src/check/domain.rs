@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::{
     Looking,
     condition::{self, Condition, Found, Subject},
-    page::{self, Page},
+    page::Page,
     reach::{Fail, Way},
+    verdict,
 };
 use crate::{
     config::secret::TextOrSecret,
@@ -85,16 +86,16 @@ impl Domain {
         if !is_known {
             let why = known.why.as_deref().unwrap_or("nobody has been asked yet");
             let told = format!("nobody can say until when it is registered: {why}");
-            return Verdict { state: State::Unknown, ..page::failed(Fail::new(Trouble::Domain, told)) };
+            return Verdict { state: State::Unknown, ..verdict::failed(Fail::new(Trouble::Domain, told)) };
         }
         let Some(ends) = known.ends else {
-            return page::failed(Fail::new(Trouble::Domain, "the domain is not registered (any more)"));
+            return verdict::failed(Fail::new(Trouble::Domain, "the domain is not registered (any more)"));
         };
         let left = (ends - now).num_seconds();
         let failing = self.condition.failing(&Found { domain: Some(left), ..Found::default() });
         let far = condition::long(Duration::from_secs(left.unsigned_abs()));
         let short = format!("registered until {} ({far})", ends.format("%Y-%m-%d"));
-        page::verdict(failing, &short, None, None, None, false)
+        verdict::of(failing, &short, None, None, None, false)
     }
 
     /// When the registration ends; none when there is no such domain.

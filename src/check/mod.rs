@@ -13,7 +13,9 @@ pub mod reach;
 pub mod tcp;
 
 mod body;
+mod exchange;
 mod tls;
+mod verdict;
 
 use std::{
     collections::BTreeMap,

@@ -3,37 +3,34 @@
 //! Each look makes a connection of its own. One that is kept open would be cheaper and would go on answering while nobody else can
 //! connect any more: a full backlog, a changed address, an expired certificate, a proxy that is down would not be seen.
 use std::{
-    io::ErrorKind,
     net::IpAddr,
     path::PathBuf,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri,
-    body::Incoming,
-    client::conn::{http1, http2},
+    HeaderMap, Method, Request, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Url;
 
 use super::{
     Looking,
-    body::{Taking, Took},
+    body::Taking,
     condition::{self, Condition, Failing, Found, Subject},
+    exchange::{self, Head},
     guard,
     reach::{self, Fail, Phase, Way},
     tls::{Shown, Within},
+    verdict,
 };
 use crate::{
     config::secret::{Redactor, Secret, TextOrSecret},
-    model::watch::{Certificate, State, Trouble, Verdict},
+    model::watch::{Certificate, Trouble, Verdict},
     text,
 };
 
@@ -41,12 +38,6 @@ use crate::{
 const NAME: &str = concat!("rusuban/", env!("CARGO_PKG_VERSION"));
 /// So many redirects are followed.
 const MOST_REDIRECTS: u64 = 5;
-/// More headers than this are not taken.
-const MOST_HEADERS: usize = 100;
-/// Nor more bytes of them.
-const HEADER_ROOM: usize = 64 << 10;
-/// What is said of an answer that ends too early.
-const BROKEN: &str = "the connection broke before the answer was whole";
 /// A longer body is looked into in a thread for such work.
 const LONG: usize = 128 << 10;
 
@@ -139,7 +130,7 @@ impl Page {
     pub async fn look(&self, looking: &Looking) -> Verdict {
         let asked = match self.asked(looking).await {
             Ok(asked) => asked,
-            Err(error) => return unasked(&error),
+            Err(error) => return verdict::unasked(&error),
         };
         let phase = Phase::default();
         let answer = match tokio::time::timeout(self.patience, self.fetch(looking, &asked, &phase)).await {
@@ -261,13 +252,13 @@ impl Page {
                 }
                 phase.set(Phase::ANSWER);
                 if is_h2 {
-                    self.over_http2(stream, request, &url, phase).await
+                    exchange::over_http2(stream, request, &url, self.read, phase).await
                 } else {
-                    self.over_http1(stream, request, &url, phase).await
+                    exchange::over_http1(stream, request, &url, self.read, phase).await
                 }
             } else {
                 phase.set(Phase::ANSWER);
-                self.over_http1(stream, request, &url, phase).await
+                exchange::over_http1(stream, request, &url, self.read, phase).await
             };
             let (head, mut taking) = response.map_err(|fail| Failed {
                 fail,
@@ -335,99 +326,6 @@ impl Page {
         }
     }
 
-    async fn over_http1<S>(
-        &self,
-        stream: S,
-        mut request: Request<Full<Bytes>>,
-        url: &Url,
-        phase: &Phase,
-    ) -> Result<(Head, Taking), Fail>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
-        *request.uri_mut() = Uri::try_from(format!("{}{query}", url.path()))
-            .map_err(|error| Fail::new(Trouble::NotAllowed, format!("this cannot be asked for: {error}")))?;
-        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        let host = format!("{}{port}", url.host_str().unwrap_or_default());
-        let host = HeaderValue::try_from(host).map_err(|error| Fail::new(Trouble::NotAllowed, error.to_string()))?;
-        let headers = request.headers_mut();
-        headers.entry(header::HOST).or_insert(host);
-        // The server closes: it is the one that then remembers the connection for a minute.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let (mut sender, connection) = http1::Builder::new()
-            .max_headers(MOST_HEADERS)
-            .max_buf_size(HEADER_ROOM)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| spoken(&error))?;
-        let mut driven = Driven { connection: std::pin::pin!(connection), is_done: false };
-        let response = driven.meanwhile(sender.send_request(request)).await.map_err(|error| spoken(&error))?;
-        self.read(response, &mut driven, phase).await
-    }
-
-    async fn over_http2<S>(
-        &self,
-        stream: S,
-        mut request: Request<Full<Bytes>>,
-        url: &Url,
-        phase: &Phase,
-    ) -> Result<(Head, Taking), Fail>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut whole = url.clone();
-        whole.set_fragment(None);
-        *request.uri_mut() = Uri::try_from(whole.as_str())
-            .map_err(|error| Fail::new(Trouble::NotAllowed, format!("this cannot be asked for: {error}")))?;
-        let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .max_header_list_size(u32::try_from(HEADER_ROOM).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| spoken(&error))?;
-        let mut driven = Driven { connection: std::pin::pin!(connection), is_done: false };
-        let response = driven.meanwhile(sender.send_request(request)).await.map_err(|error| spoken(&error))?;
-        self.read(response, &mut driven, phase).await
-    }
-
-    async fn read<C: Future>(
-        &self,
-        response: Response<Incoming>,
-        driven: &mut Driven<'_, C>,
-        phase: &Phase,
-    ) -> Result<(Head, Taking), Fail> {
-        phase.set(Phase::BODY);
-        let (parts, mut body) = response.into_parts();
-        let http = match parts.version {
-            hyper::Version::HTTP_10 => 1.0,
-            hyper::Version::HTTP_2 => 2.0,
-            _ => 1.1,
-        };
-        let encoding =
-            parts.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
-        let gzip = match encoding.trim().to_ascii_lowercase().as_str() {
-            "identity" | "" => false,
-            "gzip" | "x-gzip" => true,
-            other => {
-                let told = format!("the answer is compressed as {}, which was not asked for", condition::quoted(other));
-                return Err(Fail::new(Trouble::Content, told));
-            }
-        };
-        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut taking = Taking::new(gzip, self.read, length.unwrap_or(0).min(LONG));
-        let head = Head { status: parts.status, headers: parts.headers, http };
-        while let Some(frame) = driven.meanwhile(body.frame()).await {
-            let frame = frame.map_err(|error| spoken(&error))?;
-            let Ok(piece) = frame.into_data() else { continue };
-            match taking.take(&piece) {
-                Took::All => {}
-                Took::Enough => break,
-                Took::Wrong => return Err(Fail::new(Trouble::Content, "the answer is not compressed as it says")),
-            }
-        }
-        Ok((head, taking))
-    }
-
     /// What its owner wants to hear of the answer.
     async fn judge(&self, looking: &Looking, answer: Answer, hidden: &Redactor) -> Verdict {
         let answer = Arc::new(answer);
@@ -454,42 +352,11 @@ impl Page {
         let short = answer.summary(self.condition.reads_body());
         let certificate = answer.certificate.as_ref().map(|shown| shown.certificate.clone());
         let mut verdict =
-            verdict(failing, &short, answer.certificate_in_words(), Some(answer.took), certificate, self.insecure);
+            verdict::of(failing, &short, answer.certificate_in_words(), Some(answer.took), certificate, self.insecure);
         verdict.what = hidden.clean(&verdict.what);
         verdict.address = Some(answer.address);
         verdict
     }
-}
-
-/// Failures and what was found, as a verdict: what is wrong first, then what there was.
-pub(super) fn verdict(
-    mut failing: Vec<Failing>,
-    short: &str,
-    certificate_words: Option<String>,
-    took: Option<Duration>,
-    certificate: Option<Certificate>,
-    insecure: bool,
-) -> Verdict {
-    let weight = |trouble: &Trouble| match trouble {
-        Trouble::Status(_) => 0,
-        Trouble::Slow => 2,
-        Trouble::Certificate => 3,
-        _ => 1,
-    };
-    failing.sort_by_key(|one| weight(&one.trouble));
-    let Some(worst) = failing.first() else {
-        let more = match certificate_words {
-            Some(_) if insecure => ", certificate not looked at (insecure)".to_owned(),
-            Some(words) => format!(", {words}"),
-            None => String::new(),
-        };
-        let what = format!("{short}{more}");
-        return Verdict { state: State::Up, what, took, trouble: None, certificate, address: None };
-    };
-    let state = if worst.trouble == Trouble::Certificate { State::CertificateBad } else { State::Down };
-    let told: Vec<&str> = failing.iter().map(|one| one.told.as_str()).collect();
-    let what = format!("{} ({short})", told.join("; "));
-    Verdict { state, what, took, trouble: Some(worst.trouble.clone()), certificate, address: None }
 }
 
 impl Answer {
@@ -529,15 +396,8 @@ impl Answer {
     }
 
     fn certificate_in_words(&self) -> Option<String> {
-        self.left.map(|left| super::certificate::words(left))
+        self.left.map(super::certificate::words)
     }
-}
-
-/// The head of an answer.
-struct Head {
-    status: StatusCode,
-    headers: HeaderMap,
-    http: f64,
 }
 
 /// A look that came to nothing, with what was seen on the way.
@@ -555,75 +415,10 @@ impl From<Fail> for Failed {
 
 impl Failed {
     fn verdict(self, hidden: &Redactor) -> Verdict {
-        let mut verdict = failed(self.fail);
+        let mut verdict = verdict::failed(self.fail);
         verdict.what = hidden.clean(&verdict.what);
         Verdict { certificate: self.certificate, address: self.address, ..verdict }
     }
-}
-
-/// A look that came to nothing.
-pub(super) fn failed(fail: Fail) -> Verdict {
-    let state = match fail.trouble {
-        Trouble::NotAllowed => State::Unknown,
-        Trouble::Certificate => State::CertificateBad,
-        _ => State::Down,
-    };
-    Verdict { state, what: fail.told, took: None, trouble: Some(fail.trouble), certificate: None, address: None }
-}
-
-/// It could not even be asked.
-pub(super) fn unasked(error: &anyhow::Error) -> Verdict {
-    failed(Fail::new(Trouble::NotAllowed, format!("it cannot be looked at: {error:#}")))
-}
-
-/// A connection that moves on while its request is waited for.
-struct Driven<'c, C> {
-    connection: Pin<&'c mut C>,
-    is_done: bool,
-}
-
-impl<C: Future> Driven<'_, C> {
-    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut work => return result,
-                _ = self.connection.as_mut(), if !self.is_done => self.is_done = true,
-            }
-        }
-    }
-}
-
-/// What went wrong in what the two say to each other.
-fn spoken(error: &hyper::Error) -> Fail {
-    if error.is_parse() {
-        let told = if error.to_string().contains("too large") {
-            format!(
-                "the answer's headers are longer than {} or more than {MOST_HEADERS}",
-                text::size(HEADER_ROOM as u64)
-            )
-        } else {
-            "what answers there does not speak HTTP".to_owned()
-        };
-        return Fail::new(Trouble::Broken, told);
-    }
-    if error.is_incomplete_message() {
-        return Fail::new(Trouble::Broken, BROKEN);
-    }
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    let mut inner = String::new();
-    while let Some(error) = cause {
-        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-            Some(ErrorKind::UnexpectedEof) => return Fail::new(Trouble::Broken, BROKEN),
-            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                return Fail::new(Trouble::Broken, "the connection was reset before the answer was whole");
-            }
-            _ => inner = format!(": {error}"),
-        }
-        cause = error.source();
-    }
-    Fail::new(Trouble::Broken, format!("the connection broke{inner}"))
 }
 
 /// Where an answer points to.

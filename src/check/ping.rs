@@ -12,8 +12,8 @@ use tokio::net::UdpSocket;
 use super::{
     Looking,
     condition::{Condition, Found, Subject},
-    page,
     reach::{self, Fail, Phase, Way},
+    verdict,
 };
 use crate::{
     model::watch::{Trouble, Verdict},
@@ -51,16 +51,16 @@ impl Ping {
         };
         let (address, took) = match tokio::time::timeout(self.patience + Duration::from_millis(50), work).await {
             Ok(Ok(found)) => found,
-            Ok(Err(fail)) => return page::failed(fail),
-            Err(_) => return page::failed(phase.late(self.patience)),
+            Ok(Err(fail)) => return verdict::failed(fail),
+            Err(_) => return verdict::failed(phase.late(self.patience)),
         };
         let Some(took) = took else {
             let told = format!("no answer to {TRIES} pings within {}", crate::config::units::Span(self.patience));
-            return Verdict { address: Some(address), ..page::failed(Fail::new(Trouble::Unreachable, told)) };
+            return Verdict { address: Some(address), ..verdict::failed(Fail::new(Trouble::Unreachable, told)) };
         };
         let failing = self.condition.failing(&Found { time: took, address: Some(address), ..Found::default() });
         let short = format!("answers in {}", precise(took));
-        let verdict = page::verdict(failing, &short, None, Some(took), None, false);
+        let verdict = verdict::of(failing, &short, None, Some(took), None, false);
         Verdict { address: Some(address), ..verdict }
     }
 }

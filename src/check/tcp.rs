@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::{
     Looking, certificate,
     condition::{Condition, Found, Subject},
-    page,
     reach::{self, Fail, Phase, Way},
     tls::{Shown, Within},
+    verdict,
 };
 use crate::{
     config::secret::{Redactor, TextOrSecret},
@@ -67,7 +67,7 @@ impl Tcp {
             Some(text) => match text.read(&looking.secrets).await {
                 Ok(read) if text.secret().is_some() => (Some(read.clone()), Redactor::new([read])),
                 Ok(read) => (Some(read), Redactor::default()),
-                Err(error) => return page::unasked(&error.context("read `send`")),
+                Err(error) => return verdict::unasked(&error.context("read `send`")),
             },
         };
         let (begun, phase) = (Instant::now(), Phase::default());
@@ -83,7 +83,7 @@ impl Tcp {
         };
         let certificate = heard.certificate.as_ref().map(|shown| shown.certificate.clone());
         let mut verdict = match fail {
-            Some(fail) => page::failed(fail),
+            Some(fail) => verdict::failed(fail),
             None => self.judge(looking, &heard, begun.elapsed()),
         };
         verdict.what = hidden.clean(&verdict.what);
@@ -188,6 +188,6 @@ impl Tcp {
             String::new()
         };
         let short = format!("answers{size} in {}", text::duration(took));
-        page::verdict(failing, &short, left.map(certificate::words), Some(took), None, self.insecure)
+        verdict::of(failing, &short, left.map(certificate::words), Some(took), None, self.insecure)
     }
 }

@@ -258,7 +258,10 @@ fn why(
                 if names.is_empty() { "for no name at all".to_owned() } else { format!("for {}", names.join(", ")) };
             format!("is not for {} but {of}", server.to_str())
         }
-        CertificateError::UnknownIssuer if leaf.issuer() == leaf.subject() => "is self-signed".to_owned(),
+        // One that has signed itself is an authority too, as openssl makes it.
+        CertificateError::UnknownIssuer | CertificateError::Other(_) if leaf.issuer() == leaf.subject() => {
+            "is self-signed".to_owned()
+        }
         CertificateError::UnknownIssuer => {
             let issuer =
                 leaf.issuer().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or("somebody");

@@ -139,7 +139,7 @@ fn show(context: &mut Context<'_>, lines: &[Line<'_>], now: DateTime<Utc>) -> an
             };
             writeln!(
                 context.out,
-                "\n{} {} {}\n  {rest}",
+                "\n{} {} ({})\n  {rest}",
                 paint::bad(&format!("{}:", line.name)),
                 stop.why,
                 text::ago(stop.at, now)
@@ -147,7 +147,7 @@ fn show(context: &mut Context<'_>, lines: &[Line<'_>], now: DateTime<Utc>) -> an
         } else if let Some(wait) = line.host.and_then(|host| host.wait.as_ref()).filter(|wait| now < wait.until) {
             writeln!(
                 context.out,
-                "\n{} {} {}; it is told again {}, not before",
+                "\n{} {} ({}); it is told again {}, not before",
                 paint::warning(&format!("{}:", line.name)),
                 wait.why,
                 text::ago(wait.from, now),

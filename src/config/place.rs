@@ -158,16 +158,17 @@ pub(super) fn inside(file: &str, at: &Range<usize>, part: &Range<usize>) -> Rang
     let (mut value, mut found) = (0, [None; 2]);
     let mut rest = start;
     while rest < written.len() {
-        for (wanted, place) in [part.start, part.end].into_iter().zip(&mut found) {
-            if value >= wanted && place.is_none() {
-                *place = Some(rest);
-            }
-        }
         let Some(letter) = written[rest..].chars().next() else { break };
         let (length, bytes) = match letter {
             '\\' if has_escapes => escape(&written[rest..]),
             letter => (letter.len_utf8(), letter.len_utf8()),
         };
+        // What stands for nothing is not where something begins.
+        for (wanted, place) in [part.start, part.end].into_iter().zip(&mut found).filter(|_| bytes > 0) {
+            if value >= wanted && place.is_none() {
+                *place = Some(rest);
+            }
+        }
         rest += length;
         value += bytes;
     }

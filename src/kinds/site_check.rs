@@ -1,7 +1,10 @@
 //! `site-check`: looks at sites and services, each for itself, and hands on what it found.
 //!
 //! A run that could look has succeeded, whatever it saw: what it saw are the sites' states, not the job's.
+mod demands;
 mod keys;
+mod making;
+mod parents;
 mod plan;
 mod wanted;
 

@@ -217,9 +217,10 @@ fn again(
 }
 
 /// Of each story what is worth telling: that it began and how it ended, if that was not told; of its reminders the newest, and none once it
-/// has ended. Of reports of one job the newest.
+/// has ended. Of reports of one job the newest, and each report in a message of its own.
 fn merge(due: &[&Waiting]) -> Parts {
     let mut parts = Parts::default();
+    let mut of_reports = None;
     for (index, row) in due.iter().enumerate() {
         let later = &due[index + 1..];
         let story = row.news.story();
@@ -234,14 +235,17 @@ fn merge(due: &[&Waiting]) -> Parts {
             }
             _ => false,
         };
+        let is_report = row.news.event == Event::Report;
         if is_told_better {
             parts.merged.push(row.id);
+        } else if is_report != *of_reports.get_or_insert(is_report) || (is_report && !parts.told.is_empty()) {
+            // A letter goes by itself: in a list its lines would be lost.
         } else if parts.told.len() < MOST_TOGETHER {
             parts.told.push(row.id);
         }
     }
-    // What is told beyond the limit, in a later message, keeps what is in it.
-    if parts.told.len() == MOST_TOGETHER {
+    // What is told in a later message keeps what is in it.
+    if !parts.merged.is_empty() {
         let told: Vec<&&Waiting> = due.iter().filter(|row| parts.told.contains(&row.id)).collect();
         parts.merged.retain(|id| {
             let row = due.iter().find(|row| row.id == *id);

@@ -88,7 +88,7 @@ pub(super) fn at_end(job: &Job, rules: &Rules, ended: &Ended, past: &Past) -> Ve
     } else if ended.outcome == Outcome::Succeeded {
         if past.failures > 0 && past.failures >= job.notify.after() {
             all.push(news(Event::Recovered, severity, past.failing, message));
-        } else if !past.has_succeeded {
+        } else if !past.has_succeeded && !ended.told.iter().any(|told| told.event == Event::Report) {
             all.push(news(Event::FirstSuccess, Severity::Info, None, message));
         }
         if past.target_missed.is_some() {

@@ -25,6 +25,7 @@ impl House {
         house.begin_again();
         house.sh("db", "echo then > /data/state; chown 33:33 /data/state");
         house.fine(&["run", "shop"]);
+        house.sh("db", "echo now > /data/state");
         house
     }
 

@@ -167,7 +167,6 @@ fn an_engine_that_is_restarted_loses_nothing_and_doubles_nothing() {
     wait_until("what the list shows is told", || {
         told(home).iter().any(|line| line.starts_with("two died") && line.ends_with("true"))
     });
-    wait_until("it is said", || said(home).contains("Docker answers again"));
     mortal(docker, "after", 5);
     wait_until("it is heard again", || is_told(home, "after started  false false"));
     dies(docker, "after");
@@ -175,7 +174,10 @@ fn an_engine_that_is_restarted_loses_nothing_and_doubles_nothing() {
     let mut died: Vec<String> = told(home).into_iter().filter(|line| line.contains(" died ")).collect();
     died.sort();
     assert_eq!(died.len(), 3, "{died:?}");
-    assert_eq!(said(home).matches("no Docker engine answers").count(), 1, "{}", said(home));
+    // It may have been back before it was missed; else both are said once.
+    let [away, back] =
+        ["what happens to them is not heard", "Docker answers again"].map(|part| said(home).matches(part).count());
+    assert!(away <= 1 && away == back, "{}", said(home));
 
     // Without a job that wants it there is no subscription, and what was known is forgotten.
     fs::remove_file(home.join("jobs/died.toml")).unwrap();

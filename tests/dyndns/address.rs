@@ -60,7 +60,7 @@ async fn nothing_changes_when_the_sources_disagree_and_who_said_what_is_told() {
 #[tokio::test]
 async fn a_name_server_is_believed_only_when_it_answers_what_was_asked() {
     let world = World::new().await;
-    let (_, keys) = provider(&world).await;
+    let (_fake, keys) = provider(&world).await;
     let keys = world.keys(&keys, &["a.example.org"]);
     let set = |mood| *world.names.mood.lock().unwrap() = mood;
     set(Mood::Forged);

@@ -106,5 +106,6 @@ print(mail['subject'], mail['to'], mail.get_content(), sep='|', end='')";
         ),
         "{said}"
     );
+    let said = said.replace('\r', "");
     assert!(said.trim_end().ends_with("\n-- \n屋根裏 の Rusuban より。時刻は Asia/Tokyo"), "{said}");
 }

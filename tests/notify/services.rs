@@ -176,15 +176,19 @@ async fn nobody_is_kept_waiting_for_ever_by_a_servers_word() {
 #[tokio::test]
 async fn bluesky_opens_one_session_and_refreshes_it() {
     let house = House::of("bluesky").await;
+    let counts = || {
+        let book = house.service.book();
+        (book.asked, book.posts.len())
+    };
     for number in 0..3 {
         house.send(&message(&format!("k{number}"), vec![blog_is_down()])).await.unwrap();
         house.service.book().keys.insert("expired".into(), String::new());
     }
-    assert_eq!((house.service.book().asked, house.service.book().posts.len()), (1, 3));
+    assert_eq!(counts(), (1, 3));
     // A refresh that is refused as well leads to a new session.
     house.service.book().keys.insert("session".into(), "70".into());
     house.send(&message("k9", vec![blog_is_down()])).await.unwrap();
-    assert_eq!((house.service.book().asked, house.service.book().posts.len()), (2, 4));
+    assert_eq!(counts(), (2, 4));
 }
 
 #[tokio::test]

@@ -47,9 +47,15 @@ impl fmt::Debug for Fake {
     }
 }
 
-/// The one that the settings hold: settings that are equal look equal.
-#[derive(Debug)]
+/// The one that the settings hold, and what they say.
 struct Held(Arc<Fake>, &'static str);
+
+impl fmt::Debug for Held {
+    /// Settings that are equal look equal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.1)
+    }
+}
 
 #[async_trait::async_trait]
 impl Notifier for Held {

@@ -12,6 +12,8 @@ use crate::support::{
 #[tokio::test]
 async fn each_fault_gets_its_verdict_in_time() {
     let server = server().await;
+    // The bomb is built when it is asked for first.
+    look(&format!("url = '{}'", server.url(&Fault::GzipBomb.path()))).await;
     let begun = Instant::now();
     for fault in ALL {
         let keys = format!("url = '{}'\ncontains = 'Welcome'\npatience = '700ms'", server.url(&fault.path()));

@@ -127,9 +127,10 @@ async fn a_name_is_answered_by_the_server_that_is_named() {
 async fn a_host_answers_a_ping() {
     let verdict = look("ping = '127.0.0.1'").await;
     assert_eq!(told(&verdict), (State::Up, None, "answers in T".to_owned()));
-    // Given for documentation, and so nobody's.
-    let verdict = look("ping = '192.0.2.1'\npatience = '300ms'").await;
-    assert_eq!((verdict.state, verdict.trouble), (State::Down, Some(Trouble::Unreachable)), "{}", verdict.what);
+    let verdict = look("ping = '127.0.0.1'\nmax_time = '0s'").await;
+    assert_eq!((verdict.state, verdict.trouble), (State::Down, Some(Trouble::Slow)), "{}", verdict.what);
+    let verdict = look("ping = '127.0.0.1'\nfamily = 'ipv6'").await;
+    assert_eq!(told(&verdict), (State::Down, Some(Trouble::Name), "127.0.0.1 has no IPv6 address".to_owned()));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Counted, Css, How, JsonPath, Literal, Node, Op, Test, What, html,
-    told::{long, quoted},
+    told::{long, quoted, visible},
 };
 use crate::{model::watch::Trouble, text};
 
@@ -100,7 +100,7 @@ impl Eye<'_, '_> {
 
     /// Why it does not hold; nothing when it does.
     fn test(&self, test: &Test) -> Option<Failing> {
-        let fail = |told: String| Some(Failing { trouble: self.trouble(&test.what), told });
+        let fail = |told: String| Some(Failing { trouble: self.trouble(&test.what), told: visible(&told) });
         // What cannot be looked into is never fine, and neither is its opposite.
         let seen = match self.see(&test.what) {
             Ok(seen) => seen,

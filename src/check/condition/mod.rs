@@ -3,11 +3,13 @@
 //! A condition is parsed once, shared by all looks, and pure: it is given what was found and says which of its parts do not hold,
 //! with the value that was found. The keys of a job (`contains`, `status`, …) are turned into the same conditions.
 mod eye;
+mod fits;
 mod html;
 mod json_path;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod told;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};

@@ -1,7 +1,11 @@
 //! Reads the language of conditions; says what is wrong, where, and what was probably meant.
 use std::{ops::Range, str::FromStr as _, sync::Arc};
 
-use super::{Condition, Counted, Css, How, JsonPath, Literal, Node, Op, REGEX_SIZE, Subject, Test, What, Words};
+use super::{
+    Condition, Counted, Css, How, JsonPath, Literal, Node, Op, REGEX_SIZE, Subject, Test, What, Words,
+    fits::{example, fits},
+    tokens::{Token, tokens},
+};
 use crate::config::{
     mistake::suggest,
     units::{Size, Span},
@@ -24,26 +28,13 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    fn new(at: Range<usize>, message: impl Into<String>) -> Self {
+    pub(super) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
         Self { at, message: message.into(), hint: None }
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Text(String),
-    /// A number with what is written behind it: `14d`, `200`, `2xx`.
-    Number(String),
-    Sign(&'static str),
-    Open,
-    Close,
-    Comma,
-    End,
 }
 
 /// Reads a condition.
@@ -64,94 +55,6 @@ pub(super) fn condition(text: &str, subject: &Subject) -> Result<Condition, Wron
         (Token::Close, at) => Err(Wrong::new(at, "this `)` closes nothing")),
         (_, at) => Err(Wrong::new(at, "expected `and` or `or` here")),
     }
-}
-
-fn tokens(text: &str) -> Result<Vec<(Token, Range<usize>)>, Wrong> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(letter) = text[at..].chars().next() {
-        let rest = &text[at..];
-        let while_ = |fits: fn(char) -> bool| rest.find(|letter| !fits(letter)).unwrap_or(rest.len());
-        let (token, length) = match letter {
-            letter if letter.is_whitespace() => {
-                at += letter.len_utf8();
-                continue;
-            }
-            '(' => (Token::Open, 1),
-            ')' => (Token::Close, 1),
-            ',' => (Token::Comma, 1),
-            '"' | '\'' => string(rest, letter, at)?,
-            '0'..='9' => {
-                let length = while_(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '%'));
-                (Token::Number(rest[..length].to_owned()), length)
-            }
-            '-' if rest[1..].starts_with(|letter: char| letter.is_ascii_digit()) => {
-                let length = 1 + rest[1..]
-                    .find(|letter: char| !letter.is_alphanumeric() && letter != '.')
-                    .unwrap_or(rest.len() - 1);
-                (Token::Number(rest[..length].to_owned()), length)
-            }
-            '=' | '!' | '<' | '>' | '&' | '|' | '~' => sign(rest, at)?,
-            letter if letter.is_alphabetic() || letter == '_' => {
-                let length = while_(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'));
-                (Token::Word(rest[..length].to_owned()), length)
-            }
-            letter => {
-                return Err(Wrong::new(at..at + letter.len_utf8(), format!("`{letter}` means nothing here"))
-                    .hint("a text stands in quotes, as in `body contains \"Welcome\"`"));
-            }
-        };
-        found.push((token, at..at + length));
-        at += length;
-    }
-    found.push((Token::End, text.len()..text.len()));
-    Ok(found)
-}
-
-fn sign(rest: &str, at: usize) -> Result<(Token, usize), Wrong> {
-    if let Some(sign) = ["==", "!=", "<=", ">="].into_iter().find(|sign| rest.starts_with(sign)) {
-        return Ok((Token::Sign(sign), 2));
-    }
-    if let Some(sign) = ["<", ">"].into_iter().find(|sign| rest.starts_with(sign)) {
-        return Ok((Token::Sign(sign), 1));
-    }
-    let meant = [
-        ("&&", "and"),
-        ("&", "and"),
-        ("||", "or"),
-        ("|", "or"),
-        ("=~", "matches"),
-        ("=", "=="),
-        ("!~", "not … matches"),
-        ("!", "not"),
-        ("~", "matches"),
-    ];
-    let (sign, meant) = meant.into_iter().find(|(sign, _)| rest.starts_with(sign)).unwrap_or(("=", "=="));
-    Err(Wrong::new(at..at + sign.len(), format!("`{sign}` is not known here")).hint(format!("write `{meant}`")))
-}
-
-fn string(rest: &str, quote: char, at: usize) -> Result<(Token, usize), Wrong> {
-    let mut text = String::new();
-    let mut letters = rest.char_indices().skip(1);
-    while let Some((index, letter)) = letters.next() {
-        if letter == quote {
-            return Ok((Token::Text(text), index + 1));
-        }
-        if letter != '\\' {
-            text.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some((_, 'n')) => text.push('\n'),
-            Some((_, 'r')) => text.push('\r'),
-            Some((_, 't')) => text.push('\t'),
-            Some((_, letter @ ('"' | '\'' | '\\'))) => text.push(letter),
-            // A pattern such as `\d+` keeps what it is written with.
-            Some((_, letter)) => text.extend(['\\', letter]),
-            None => {}
-        }
-    }
-    Err(Wrong::new(at..at + rest.len(), "this text has no end").hint(format!("a `{quote}` is missing")))
 }
 
 struct Reader<'s> {
@@ -431,7 +334,8 @@ impl Reader<'_> {
                 (Token::Number(number), at) if text.ends_with(char::is_alphabetic) => (number, at),
                 _ => break,
             };
-            if matches!(more.as_str(), "and" | "or") {
+            let goes_on = ["and", "or", "not", "contains", "matches"].contains(&more.as_str());
+            if goes_on || super::EVERYTHING.words.contains(&more.as_str()) {
                 break;
             }
             self.take();
@@ -458,59 +362,6 @@ fn joined(mut parts: Vec<Node>, any: bool) -> Node {
         (_, true) => Node::Any(parts),
         (_, false) => Node::All(parts),
     }
-}
-
-/// How a value is used.
-fn example(what: &What) -> &'static str {
-    match what {
-        What::Status => "status == 200",
-        What::Time => "time < 800ms",
-        What::Size => "size > 2 KiB",
-        What::Certificate => "certificate > 14d",
-        What::Domain => "domain > 30d",
-        What::Http => "http >= 2",
-        What::Redirects => "redirects == 0",
-        What::Redirect => "redirect == \"https://example.org/\"",
-        What::Url => "url contains \"/login\"",
-        What::Address => "address == \"192.0.2.1\"",
-        What::Body => "body contains \"Welcome\"",
-        What::Answer => "answer == \"192.0.2.1\"",
-        What::Header(_) => "header(\"content-type\") contains \"html\"",
-        What::Json(_) => "json(\"$.status\") == \"ok\"",
-        What::Css(_) => "css(\"h1\") == \"Welcome\"",
-        What::Count(_) => "count(css(\"li\")) >= 3",
-    }
-}
-
-/// Whether a value can be compared with that at all.
-fn fits(what: &What, op: Op, literal: &Literal, op_at: &Range<usize>, at: &Range<usize>) -> Result<(), Wrong> {
-    let is_order = !matches!(op, Op::Equal | Op::Unequal);
-    let wanted = match (what, literal) {
-        (What::Status, Literal::Class(_)) if is_order => {
-            return Err(Wrong::new(op_at.clone(), "a class of statuses is neither less nor more")
-                .hint(format!("write `status == {literal}` or `status < 300`")));
-        }
-        (What::Status, Literal::Number(number)) if !(100.0..=599.0).contains(number) => {
-            return Err(Wrong::new(at.clone(), format!("{number} is no HTTP status")).hint("they go from 100 to 599"));
-        }
-        (What::Status, Literal::Number(_) | Literal::Class(_))
-        | (What::Http | What::Redirects | What::Count(_), Literal::Number(_))
-        | (What::Time | What::Certificate | What::Domain, Literal::Span(_))
-        | (What::Size, Literal::Size(_))
-        | (What::Redirect | What::Url | What::Address | What::Body | What::Answer, Literal::Text(_))
-        | (What::Header(_) | What::Css(_), Literal::Text(_) | Literal::Number(_))
-        | (What::Json(_), Literal::Text(_) | Literal::Number(_) | Literal::Boolean(_) | Literal::Null) => return Ok(()),
-        (What::Status, _) => "a status such as `200` or `2xx`",
-        (What::Http | What::Redirects | What::Count(_), _) => "a number",
-        (What::Time, _) => "a length of time such as `800ms` or `2s`",
-        (What::Certificate | What::Domain, _) => "a length of time such as `14d`",
-        (What::Size, _) => "a size such as `500 kB` or `2 MiB`",
-        (What::Json(_), _) => "a text, a number, `true`, `false` or `null`",
-        (What::Header(_) | What::Css(_), _) => "a text or a number",
-        _ => "a text in quotes",
-    };
-    Err(Wrong::new(at.clone(), format!("`{what}` is compared with {wanted}"))
-        .hint(format!("write it as in `{}`", example(what))))
 }
 
 /// A pattern that is not too large.

@@ -26,6 +26,12 @@ pub(in crate::check) fn quoted(value: &str) -> String {
     told
 }
 
+/// A text without what would spoil a line.
+pub(super) fn visible(text: &str) -> String {
+    let shown = |letter: char| if letter.is_control() || is_invisible(letter) { '\u{fffd}' } else { letter };
+    text.chars().map(shown).collect()
+}
+
 /// What turns the direction of a text or takes no room.
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -117,7 +117,7 @@ impl Provider for DynDns2 {
             ),
             (Some(service), _) if self.known().is_none() => {
                 let hint = suggest(service, &words, "the services are");
-                let hint = format!("{hint}; any other by its address, `server = \"https://…/nic/update\"`");
+                let hint = format!("{hint}\nany other is told by its address: `server = \"https://…/nic/update\"`");
                 problems.push(Problem::new(format!("{key}.service"), format!("`{service}` is not known here")).hint(hint));
             }
             _ => {}

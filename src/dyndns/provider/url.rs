@@ -108,7 +108,10 @@ impl Provider for Generic {
         }
         for (name, text) in [("success", &self.success), ("fatal", &self.fatal)] {
             if let Some(Err(error)) = text.as_deref().map(pattern) {
-                problems.push(Problem::new(format!("{key}.{name}"), format!("this is no regular expression: {error}")));
+                // It draws the pattern, which is shown anyway; the last line says what is wrong.
+                let why = error.to_string();
+                let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                problems.push(Problem::new(format!("{key}.{name}"), format!("this is no regular expression: {why}")));
             } else if text.as_ref().is_some_and(String::is_empty) {
                 problems.push(Problem::new(format!("{key}.{name}"), "every answer has this: it is empty"));
             }

@@ -1,5 +1,5 @@
 //! Words of the owner's own: a text with `{names}`.
-use std::{fmt::Write as _, str::FromStr};
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -29,8 +29,7 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Text(words) => text.push_str(words),
-                // Writing to a string cannot fail.
-                Piece::Name(name) => drop(write!(text, "{}", value(name))),
+                Piece::Name(name) => text.push_str(&value(name)),
             }
         }
         let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
