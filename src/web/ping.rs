@@ -20,8 +20,10 @@ use crate::{
     },
 };
 
-/// Bytes that are read of what is sent along; the rest is not.
+/// Bytes that are kept in memory of what is sent along.
 const BODY: usize = 100_000;
+/// So many are heard out, since a caller that is cut off would take it for a failure.
+const HEARD_OUT: usize = 16 << 20;
 /// Calls a minute from one address, whatever they are about; others may share an address behind a proxy.
 const FROM_ADDRESS: u32 = 600;
 /// Calls a minute about one job.
@@ -112,11 +114,12 @@ pub(super) async fn answer(
 /// The beginning of what was sent along; what breaks off is what it is.
 async fn read(body: Body) -> Vec<u8> {
     let mut body = std::pin::pin!(body);
-    let mut bytes = Vec::new();
-    while bytes.len() < BODY {
+    let (mut bytes, mut all) = (Vec::new(), 0);
+    while all < HEARD_OUT {
         let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await;
         let Some(Ok(frame)) = frame else { break };
         if let Ok(data) = frame.into_data() {
+            all += data.len();
             bytes.extend_from_slice(&data[..data.len().min(BODY - bytes.len())]);
         }
     }
