@@ -59,7 +59,8 @@ impl House {
     }
 
     fn rusuban(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.command(&self.dockerd.host(), arguments).output().unwrap();
+        let command = self.command(&self.dockerd.host(), arguments);
+        let output = self.dockerd.beside(&command).output().unwrap();
         (output.status.code().unwrap_or(-1), text(&output))
     }
 

@@ -191,6 +191,21 @@ impl Dockerd {
         Kept::start(&folder, command.arg(folder.join("registry.yml")))
     }
 
+    /// The same command in the engine's network, where the addresses of its containers are theirs.
+    pub(crate) fn beside(&self, command: &Command) -> Command {
+        let engine = self.process.lock().unwrap().as_ref().expect("the engine runs").id();
+        let mut beside = Command::new("nsenter");
+        beside.arg(format!("--net=/proc/{engine}/ns/net")).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => beside.env(name, value),
+                None => beside.env_remove(name),
+            };
+        }
+        beside.stdin(Stdio::null());
+        beside
+    }
+
     /// Publishes an image at the registry, once that answers.
     pub(crate) fn push(&self, name: &str) {
         let begun = Instant::now();

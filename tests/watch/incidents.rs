@@ -153,14 +153,14 @@ async fn a_dead_line_makes_nothing_down_and_is_told_of_itself() {
         let near = checked("wiki", now, state, &rules(1, 1));
         vec![one, near]
     };
-    house.look(&job, far(State::Up, Utc::now())).await;
-    let said = house.look(&job, far(State::Down, Utc::now())).await;
+    house.look(&job, far(State::Up, house.clock.now())).await;
+    let said = house.look(&job, far(State::Down, house.clock.now())).await;
     assert!(said.iter().any(|line| line.starts_with("our own line is down since")), "{said:?}");
     assert!(
         said.iter().any(|line| line.contains("blog: our own line is down (none of 255.255.255.255:53")),
         "{said:?}"
     );
-    house.look(&job, far(State::Down, Utc::now())).await;
+    house.look(&job, far(State::Down, house.clock.now())).await;
     // What is beside us is down by itself.
     let events =
         |house: &House| house.told().into_iter().map(|(_, event, _, news)| (event, news.about)).collect::<Vec<_>>();
@@ -168,7 +168,7 @@ async fn a_dead_line_makes_nothing_down_and_is_told_of_itself() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!(told[0], (Event::Failed, rusuban::model::news::About::House));
     house.crash().await;
-    house.look(&job, far(State::Up, Utc::now())).await;
+    house.look(&job, far(State::Up, house.clock.now())).await;
     let told = events(&house);
     assert_eq!(told[2..].iter().map(|(event, _)| *event).collect::<Vec<_>>(), [Event::Recovered, Event::Recovered]);
 }
@@ -202,7 +202,8 @@ async fn what_our_own_job_holds_is_in_maintenance_and_the_job_fails_when_it_does
     let job = house.job(&["mail"]);
     let mut rules = rules(1, 1);
     rules.container = Some("blog".into());
-    let blog = |state| vec![checked("blog", Utc::now(), state, &rules)];
+    let clock = house.clock.clone();
+    let blog = |state| vec![checked("blog", clock.now(), state, &rules)];
     house.look(&job, blog(State::Up)).await;
     house.runner.set_watch(house.settings.clone(), [Arc::clone(&job)]);
     // It comes back.
