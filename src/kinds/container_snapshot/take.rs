@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(not_held(&mount("volume", Some("data"), "/v/data")), pair("volume data (/t)", "volume = \"data\""));
         assert_eq!(
             not_held(&mount("volume", Some(&id), "/v")),
-            pair("volume abababababab (/t)", &format!("[[source]] volume = \"{id}\""))
+            pair("volume abababababab (/t)", &format!("volume = \"{id}\""))
         );
         assert_eq!(not_held(&mount("bind", None, "/srv/www")), pair("/srv/www (/t)", "path = \"/srv/www\""));
         for of_the_system in ["/var/run/docker.sock", "/etc/localtime", "/dev/snd", "/proc"] {
