@@ -43,14 +43,20 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
             None => return context.missing(&format!("there is no job `{name}`; `rusuban jobs` lists them")),
         }
     }
+    let is_afar = config.settings.docker.is_afar();
+    let needs = |job: &Job| match is_afar {
+        true => access::union(job.kind.engine().into_iter().chain(job.kind.engine_afar())),
+        false => access::union(job.kind.engine()),
+    };
     if jobs.is_empty() {
         jobs = config.jobs.values().filter(|job| !job.kind.engine().is_empty()).cloned().collect();
     }
-    let all = access::union(jobs.iter().flat_map(|job| job.kind.engine()));
+    let all = access::union(jobs.iter().flat_map(|job| needs(job)));
+    let may_be_afar = !is_afar && jobs.iter().any(|job| !job.kind.engine_afar().is_empty());
     let printed = match arguments.format {
-        _ if context.json => in_json(&jobs)?,
-        Format::Json => in_json(&jobs)?,
-        Format::Text => in_words(&jobs),
+        _ if context.json => in_json(&jobs, &needs)?,
+        Format::Json => in_json(&jobs, &needs)?,
+        Format::Text => in_words(&jobs, &needs, may_be_afar),
         Format::Tecnativa => tecnativa(&all),
         Format::Wollomatic => wollomatic(&all),
     };
@@ -58,10 +64,10 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
     Ok(Exit::Fine)
 }
 
-fn in_json(jobs: &[Arc<Job>]) -> anyhow::Result<String> {
+fn in_json(jobs: &[Arc<Job>], needs: &dyn Fn(&Job) -> Vec<Access>) -> anyhow::Result<String> {
     let jobs: Vec<_> = (jobs.iter())
         .map(|job| {
-            let needs = access::union(job.kind.engine());
+            let needs = needs(job);
             let root = needs.iter().any(Access::amounts_to_root);
             json!({ "job": job.name, "kind": job.kind_name, "amounts_to_root": root, "needs": needs })
         })
@@ -69,13 +75,13 @@ fn in_json(jobs: &[Arc<Job>]) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(&jobs)?))
 }
 
-fn in_words(jobs: &[Arc<Job>]) -> String {
+fn in_words(jobs: &[Arc<Job>], needs: &dyn Fn(&Job) -> Vec<Access>, may_be_afar: bool) -> String {
     if jobs.is_empty() {
         return "no job uses Docker\n".to_owned();
     }
     let mut said = String::new();
     for job in jobs {
-        let needs = access::union(job.kind.engine());
+        let needs = needs(job);
         if needs.is_empty() {
             said.push_str(&format!("{} ({}): does not use Docker\n\n", job.name, job.kind_name));
             continue;
@@ -96,6 +102,9 @@ fn in_words(jobs: &[Arc<Job>]) -> String {
         said.push('\n');
     }
     said.push_str("Paths come after the version of the API, `/v1.47` for instance. `--format wollomatic` prints options for a proxy that\nallows no more than this.\n");
+    if may_be_afar {
+        said.push_str("Volumes that cannot be read from here are read by a container that is made for it; what that needs is printed once `helper` under\n[docker] in rusuban.toml names its image.\n");
+    }
     said
 }
 

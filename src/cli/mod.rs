@@ -32,7 +32,9 @@ mod run;
 mod runs;
 mod serve;
 mod snapshots;
+mod volume_helper;
 mod volumes;
+mod volumes_afar;
 mod when;
 
 const EXIT_STATUS: &str = "\
@@ -232,6 +234,9 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// What Rusuban runs in containers of its own; nothing for people
+    #[command(hide = true)]
+    VolumeHelper(volume_helper::Arguments),
     /// Write the manual pages into a folder
     Man {
         /// The folder, created if it is not there
@@ -268,6 +273,10 @@ impl Cli {
     /// # Errors
     /// Anything that is not an expected end; `main` prints the chain and exits with [`Exit::Failed`].
     pub async fn run(self, out: &mut (dyn Write + Send), errors: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
+        if let Command::VolumeHelper(arguments) = &self.command {
+            // There is no home where it runs.
+            return volume_helper::help(arguments).map(|()| Exit::Fine);
+        }
         let environment = Environment::of_process();
         let home = Home::find(self.home, &environment)?;
         let clock = Clock::system();
@@ -319,6 +328,7 @@ impl Cli {
             Command::Schema { file } => manual::schema(context, file),
             Command::Completions { shell } => manual::completions(context, shell),
             Command::Man { folder } => manual::pages(context, &folder),
+            Command::VolumeHelper(arguments) => volume_helper::help(&arguments).map(|()| Exit::Fine),
         }
     }
 

@@ -11,12 +11,12 @@ use serde_json::json;
 use super::{
     Context, Exit, Told,
     backups::{self, Restore, Which},
-    paint, snapshots,
+    paint, snapshots, volumes_afar,
 };
 use crate::{
     bucket::Bucket,
     config::Config,
-    docker::{Engine, Vessel},
+    docker::{Engine, Seat, Vessel},
     kinds::DockerSource,
     model::JobName,
     plain::{self, Manifest, SourceKind},
@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// The folder in a volume in which it is written until it is whole.
-const UNFINISHED: &str = ".rusuban-restore";
+pub(super) const UNFINISHED: &str = ".rusuban-restore";
 
 /// A volume to be filled.
-struct Part {
+pub(super) struct Part {
     old: String,
     new: String,
     from: Stored,
@@ -42,15 +42,15 @@ enum Stored {
 }
 
 /// What came back.
-struct Filled {
+pub(super) struct Filled {
     /// As many as there must be, the top among them.
-    entries: u64,
-    bytes: u64,
-    warnings: Vec<String>,
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A store that was opened.
-enum Store {
+pub(super) enum Store {
     Repository(Repository, Arc<Index>, snapshots::Watch),
     Plain(Arc<dyn Bucket>, Box<Manifest>, String, backups::Watch),
 }
@@ -101,8 +101,9 @@ pub(super) async fn restore(context: &mut Context<'_>, config: &Config, argument
         None => in_bucket(context, config, &arguments, &wishes).await?,
     };
     let mut exit = Exit::Fine;
+    let spool = config.settings.data.join("spool");
     for part in parts {
-        let result = fill(&engine, &store, &part, arguments.replace).await;
+        let result = fill(&engine, &store, &part, arguments.replace, &spool).await;
         exit = match (&result, store.is_cancelled()) {
             (Ok(_), _) => exit,
             (Err(_), true) => Exit::Interrupted,
@@ -240,10 +241,16 @@ fn volume_of(known: Option<&DockerSource>, path: &Path, source: &str) -> String 
 }
 
 /// Fills one. When it does not succeed, a volume that was made is removed again, and one that was there is as it was.
-async fn fill(engine: &Engine, store: &Store, part: &Part, replace: bool) -> anyhow::Result<Filled> {
+async fn fill(engine: &Engine, store: &Store, part: &Part, replace: bool, spool: &Path) -> anyhow::Result<Filled> {
     let what = || format!("restore {} into the volume {}", part.old, part.new);
     let vessel = engine.vessel(&part.new, &part.old).await.with_context(what)?;
-    let done = write(engine, store, part, &vessel, replace).await;
+    let done = match &vessel.seat {
+        Seat::Here(folder) => write(engine, store, part, &vessel, folder, replace).await,
+        Seat::Hidden(why) => {
+            let writing = volumes_afar::write(engine, store, part, &vessel, replace, spool).await;
+            writing.with_context(|| format!("{why}, and is written by a container"))
+        }
+    };
     if done.is_err() && vessel.is_new {
         // If it cannot be removed, it is there, and nothing uses it.
         let _ = engine.remove_volume(&vessel.name).await;
@@ -251,33 +258,39 @@ async fn fill(engine: &Engine, store: &Store, part: &Part, replace: bool) -> any
     done.with_context(what)
 }
 
-async fn write(engine: &Engine, store: &Store, part: &Part, vessel: &Vessel, replace: bool) -> anyhow::Result<Filled> {
-    refuse_full(vessel, replace)?;
-    let inner = vessel.folder.join(UNFINISHED);
+async fn write(
+    engine: &Engine,
+    store: &Store,
+    part: &Part,
+    vessel: &Vessel,
+    folder: &Path,
+    replace: bool,
+) -> anyhow::Result<Filled> {
+    refuse_full(folder, &vessel.name, replace)?;
+    let inner = folder.join(UNFINISHED);
     let done = match store.read(part, &inner).await {
         Ok(done) => done,
         Err(error) => {
             // What cannot be removed is removed by the next try.
-            let folder = vessel.folder.clone();
+            let folder = folder.to_owned();
             let _ = tokio::task::spawn_blocking(move || remove_unfinished(&folder)).await;
             return Err(error);
         }
     };
     engine.refuse_in_use(&vessel.name).await?;
     let there = tokio::task::spawn_blocking(move || tree::unfold(&inner)).await.context("a thread died")??;
-    ensure!(there == done.entries, "it has {there} entries instead of {}; something else writes to it", done.entries);
+    done.must_be(there)?;
     Ok(done)
 }
 
 /// What an earlier try left does not count.
-fn refuse_full(vessel: &Vessel, replace: bool) -> anyhow::Result<()> {
-    let folder = &vessel.folder;
+///
+/// # Errors
+/// When there is something in it that is not to be replaced.
+pub(super) fn refuse_full(folder: &Path, volume: &str, replace: bool) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("look into {}", folder.display()))? {
         if !is_unfinished(&entry?.file_name()) && !replace {
-            bail!(
-                "there is a volume `{}` already, and it is not empty: choose another name, or say --replace",
-                vessel.name
-            );
+            bail!("there is a volume `{volume}` already, and it is not empty: choose another name, or say --replace");
         }
     }
     Ok(())
@@ -289,7 +302,11 @@ fn is_unfinished(name: &OsStr) -> bool {
     name.starts_with(UNFINISHED.as_bytes()) || name.starts_with(format!(".{UNFINISHED}.rusuban-").as_bytes())
 }
 
-fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
+/// Removes what is not whole.
+///
+/// # Errors
+/// When that cannot be done.
+pub(super) fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if is_unfinished(&entry.file_name()) {
@@ -300,9 +317,21 @@ fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+impl Filled {
+    /// Fails unless there are as many entries as there must be.
+    pub(super) fn must_be(&self, there: u64) -> anyhow::Result<()> {
+        ensure!(
+            there == self.entries,
+            "it has {there} entries instead of {}; something else writes to it",
+            self.entries
+        );
+        Ok(())
+    }
+}
+
 impl Store {
     /// Restores a part so that it is at `to` itself.
-    async fn read(&self, part: &Part, to: &Path) -> anyhow::Result<Filled> {
+    pub(super) async fn read(&self, part: &Part, to: &Path) -> anyhow::Result<Filled> {
         match (self, &part.from) {
             (Self::Repository(repository, index, watch), Stored::Repository { node, id }) => {
                 if to.exists() {
@@ -324,7 +353,8 @@ impl Store {
         }
     }
 
-    fn is_cancelled(&self) -> bool {
+    /// Whether it was asked to stop.
+    pub(super) fn is_cancelled(&self) -> bool {
         match self {
             Self::Repository(.., watch) => watch.cancelled.is_cancelled(),
             Self::Plain(.., watch) => watch.reading.cancelled.is_cancelled(),

@@ -169,7 +169,7 @@ fn load_settings(
     let path = home.settings();
     let shown = shown(home, &path);
     let mut problems = Vec::new();
-    let empty = |problems: &mut Vec<_>| Settings::new(SettingsFile::default(), home.path(), environment, problems);
+    let empty = |problems: &mut Vec<_>| Settings::new(SettingsFile::default(), home, environment, problems);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return empty(&mut problems),
@@ -188,7 +188,7 @@ fn load_settings(
     let known = Known { also: &[], top: &|| schema::top_keys(&schema::settings()), help: "" };
     let mut reading = read::read(table.clone(), |keys| SettingsFile::deserialize(keys), &known, &mut found);
     let file = reading.value.take().unwrap_or_default();
-    let mut settings = Settings::new(file, home.path(), environment, &mut problems);
+    let mut settings = Settings::new(file, home, environment, &mut problems);
     settings.add_names(table.get_ref());
     found.extend(reading.place(problems));
     let sources: Vec<_> = settings
@@ -196,6 +196,7 @@ fn load_settings(
         .values()
         .flat_map(|bucket| bucket.secrets())
         .chain(settings.repositories.values().flat_map(|repository| repository.secrets()))
+        .chain(settings.docker.secrets())
         .cloned()
         .collect();
     secrets::check(home, environment, &sources, &table, &mut found, |at, message, hint| {

@@ -18,17 +18,26 @@ const NAMELESS: &str = "com.docker.volume.anonymous";
 pub struct Vessel {
     /// Its name.
     pub name: String,
-    /// Where its files are here.
-    pub folder: PathBuf,
+    /// Where its files are.
+    pub seat: Seat,
     /// It was not there before.
     pub is_new: bool,
+}
+
+/// Whether a volume's files can be written from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// In this folder.
+    Here(PathBuf),
+    /// They cannot, and why.
+    Hidden(String),
 }
 
 impl Engine {
     /// The volume `name`, made with the driver, options and labels of `like` if it is not there.
     ///
     /// # Errors
-    /// When a container that is up uses it, or its files cannot be reached from here. One that was made is removed again then.
+    /// When a container that is up uses it. One that was made is removed again when the engine does not answer any more.
     pub async fn vessel(&self, name: &str, like: &str) -> anyhow::Result<Vessel> {
         self.refuse_in_use(name).await?;
         let (volume, is_new) = match self.volume(name).await {
@@ -36,8 +45,8 @@ impl Engine {
             Err(EngineError::NotFound(_)) => (self.make_like(name, like).await?, true),
             Err(error) => return Err(error).with_context(|| format!("look at the volume `{name}`")),
         };
-        match self.folder_here(&volume).await {
-            Ok(folder) => Ok(Vessel { name: name.to_owned(), folder, is_new }),
+        match self.seat(&volume).await {
+            Ok(seat) => Ok(Vessel { name: name.to_owned(), seat, is_new }),
             Err(error) if is_new => Err(match self.remove_volume(name).await {
                 Ok(()) => error,
                 Err(left) => error.context(format!("the volume `{name}` was made and could not be removed ({left})")),
@@ -51,9 +60,17 @@ impl Engine {
     /// # Errors
     /// Then, and when the engine does not answer.
     pub async fn refuse_in_use(&self, name: &str) -> anyhow::Result<()> {
+        self.refuse_in_use_but(name, "").await
+    }
+
+    /// The same, where the container `ours` is meant to use it.
+    ///
+    /// # Errors
+    /// When another does, and when the engine does not answer.
+    pub async fn refuse_in_use_but(&self, name: &str, ours: &str) -> anyhow::Result<()> {
         let own = own::own_id();
         for listed in self.containers().await.context("list the containers")? {
-            if !listed.state.is_up() || own.as_deref() == Some(listed.id.as_str()) {
+            if !listed.state.is_up() || own.as_deref() == Some(listed.id.as_str()) || listed.name == ours {
                 continue;
             }
             let container = match self.container(&listed.id).await {
@@ -104,29 +121,37 @@ impl Engine {
         made.map(Volume::of).with_context(|| format!("create the volume `{name}`"))
     }
 
-    async fn folder_here(&self, volume: &Volume) -> anyhow::Result<PathBuf> {
+    async fn seat(&self, volume: &Volume) -> anyhow::Result<Seat> {
         let name = volume.name();
         let Some(there) = volume.folder() else {
-            bail!(
-                "the files of the volume `{name}` lie where only a container sees them; choose a plain `local` volume"
-            );
+            return Ok(Seat::Hidden(format!("the files of the volume `{name}` lie where only a container sees them")));
         };
-        let here = match self.own_container().await? {
-            None => there.clone(),
-            Some(own) => own::seen_in(&own.mounts(), &there).with_context(|| {
-                format!(
-                    "the volume `{name}` lies at {} on the host, which this container does not see: start it with \
-                     `-v /var/lib/docker/volumes:/var/lib/docker/volumes`",
-                    there.display()
-                )
-            })?,
-        };
-        if !here.is_dir() {
-            bail!(
-                "the volume `{name}` lies at {}, which is not to be seen here: run this as root on the engine's host",
-                there.display()
-            );
+        let own = self.own_container().await?;
+        if self.is_elsewhere(own.as_ref()) {
+            let at = self.address();
+            return Ok(Seat::Hidden(format!(
+                "the volume `{name}` lies on the machine of the engine at {at}, and that is not this one"
+            )));
         }
-        Ok(here)
+        let here = match own {
+            None => there.clone(),
+            Some(own) => match own::seen_in(&own.mounts(), &there) {
+                Some(here) => here,
+                None => {
+                    return Ok(Seat::Hidden(format!(
+                        "the volume `{name}` lies at {} on the host, which this container does not see",
+                        there.display()
+                    )));
+                }
+            },
+        };
+        // What may be read may still not be written, which whoever writes is told; what is not seen is for others to write.
+        Ok(match std::fs::read_dir(&here) {
+            Ok(_) => Seat::Here(here),
+            Err(error) => Seat::Hidden(format!(
+                "the volume `{name}` lies at {}, which is not to be seen here ({error})",
+                there.display()
+            )),
+        })
     }
 }

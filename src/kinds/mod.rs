@@ -71,6 +71,11 @@ pub trait Kind: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// What it asks besides where the engine's files are not seen from here.
+    fn engine_afar(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{
     allow::Allow,
-    docker::{BASE, Dockerd, dockerd},
+    docker::{BASE, Dockerd, dockerd, reach},
 };
 
 struct House {
@@ -119,6 +119,30 @@ fn what_is_printed_for_a_job_is_what_it_needs() {
     house.run(&format!("{image}shell = 'sleep 1000'\ntimeout = '1s'\ngrace = '2s'"), false);
     house.all_was_used();
     assert_eq!(house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_that_reads_volumes_needs_is_printed_once_its_image_is_named() {
+    let mut house = House::new();
+    house.dockerd.import_helper("helper:1");
+    house.dockerd.run("blog", &["--network", "none", "-v", "data:/data", BASE]);
+    house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
+    let socket = house.proxy.host();
+    // An address that is none of this machine's own.
+    let at = reach("127.0.0.2", socket.strip_prefix("unix://").unwrap().into()).await;
+    let settings = house.home.path().join("rusuban.toml");
+    let reached = fs::read_to_string(&settings).unwrap().replace(&socket, &format!("tcp://{at}"));
+    fs::write(&settings, reached.replace("[repository.safe]", "helper = \"helper:1\"\n[repository.safe]")).unwrap();
+    for more in ["", "repository = 'safe'\n"] {
+        for consistency in ["none", "pause"] {
+            let said = house.run(
+                &format!("kind = 'backup'\n{more}[[source]]\nvolume = 'data'\nconsistency = '{consistency}'"),
+                true,
+            );
+            assert!(said.contains("read by a container that is made for it"), "{said}");
+            house.all_was_used();
+        }
+    }
 }
 
 #[test]
