@@ -65,6 +65,8 @@ pub(super) async fn write(
         let mut output = Lines { pieces: working.output(), read: Vec::new() };
         let sent = async {
             begun?;
+            // It has looked whether there is room for it.
+            output.next().await?;
             send(inner, &mut input, &mut output, store).await?;
             let said = output.next().await?;
             let mut done = done;
@@ -160,7 +162,11 @@ impl<S: Stream<Item = anyhow::Result<bytes::Bytes>> + Unpin> Lines<S> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
-                return serde_json::from_slice(&line).context("what the container says is no JSON");
+                let said: Value = serde_json::from_slice(&line).context("what the container says is no JSON")?;
+                return match said["error"].as_str() {
+                    Some(error) => Err(anyhow::anyhow!("{error}")),
+                    None => Ok(said),
+                };
             }
             ensure!(self.read.len() <= LONGEST, "what the container says is too long");
             let piece = self.pieces.next().await.context("the container ended without a word")?;
@@ -174,13 +180,26 @@ pub(super) fn receive(
     folder: &Path,
     volume: &str,
     replace: bool,
-    from: impl Read,
+    mut from: impl Read,
     mut to: impl Write,
 ) -> anyhow::Result<()> {
+    let done = fill(folder, volume, replace, &mut from, &mut to);
+    if let Err(error) = &done {
+        // Said where it is heard, and before the connection ends: whoever sends would only learn that.
+        writeln!(to, "{}", serde_json::json!({ "error": format!("{error:#}") }))?;
+        to.flush()?;
+        io::copy(&mut from, &mut io::sink())?;
+    }
+    done
+}
+
+fn fill(folder: &Path, volume: &str, replace: bool, from: impl Read, mut to: impl Write) -> anyhow::Result<()> {
     refuse_full(folder, volume, replace)?;
     remove_unfinished(folder).context("remove what an earlier restore left")?;
+    writeln!(to, "{}", serde_json::json!({ "ready": true }))?;
+    to.flush()?;
     let mut from = Frames { from, left: 0, is_over: false };
-    let received = || -> anyhow::Result<()> {
+    let mut received = || -> anyhow::Result<()> {
         let (entries, warnings) = plain::unpack_into(folder, UNFINISHED.as_ref(), &mut from)?;
         // What stands behind the last entry.
         io::copy(&mut from, &mut io::sink())?;
@@ -194,7 +213,6 @@ pub(super) fn receive(
         writeln!(to, "{}", serde_json::json!({ "there": there }))?;
         Ok(to.flush()?)
     };
-    let mut received = received;
     let done = received();
     if done.is_err() {
         // What cannot be removed is removed by the next try.
