@@ -1,5 +1,5 @@
 //! The one HTTP client, for everything but S3, and going where a server points to.
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
 use reqwest::{
@@ -18,11 +18,21 @@ const MOST_REDIRECTS: u32 = 5;
 /// # Errors
 /// When TLS cannot be set up.
 pub fn client() -> anyhow::Result<Client> {
+    client_from(None)
+}
+
+/// The same, whose connections leave from this address: `0.0.0.0` stands for any of IPv4, `::` for any of IPv6, and the client then
+/// speaks over that family alone.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn client_from(from: Option<IpAddr>) -> anyhow::Result<Client> {
     // A second call finds it installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
         Client::builder()
             .user_agent(NAME)
+            .local_address(from)
             .connect_timeout(Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(Duration::from_secs(30))

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub mod happening;
+pub mod heartbeat;
 pub mod news;
+pub mod overview;
 pub mod watch;
 
 /// A job's name: its file's name without `.toml`. Lower-case letters, digits and single hyphens, at most 63 bytes.
@@ -196,6 +199,10 @@ pub enum Trigger {
     After(RunId),
     /// This run was cut off by a crash, and the job says `on_crash = "rerun"`.
     Rerun(RunId),
+    /// Something happened to a container, and the job says `on`.
+    Container(Box<happening::Because>),
+    /// Containers that the job's kind follows have changed; how.
+    Followed(String),
 }
 
 impl Trigger {
@@ -205,6 +212,25 @@ impl Trigger {
         match self {
             Self::Schedule(due) | Self::CatchUp(due) => Some(*due),
             _ => None,
+        }
+    }
+
+    /// What a run's log begins with, where that says more than the list of runs does.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::Container(because) => Some(format!("started because {because}")),
+            Self::Followed(why) => Some(format!("started because {why}")),
+            _ => None,
+        }
+    }
+
+    /// What a command of the owner's finds in its environment.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Container(because) => because.environment(),
+            _ => Vec::new(),
         }
     }
 }
@@ -394,6 +420,16 @@ pub enum Debt {
     },
     /// A container that takes another's place: it is made to be there, or the other is brought back.
     Swap(Swap),
+    /// Containers that take the places of others, all of them or none.
+    Swaps {
+        /// Each of them, in the order in which they are stopped.
+        all: Vec<Swap>,
+    },
+    /// A volume that was made to be filled: removed, unless it is whole.
+    Volume {
+        /// Its name.
+        name: String,
+    },
     /// A container that was made and perhaps not started: removed, unless it has run.
     Unstarted {
         /// Its name.
@@ -468,6 +504,12 @@ pub enum Old {
 /// The number of a debt in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebtId(pub i64);
+
+/// The host's own name for the time between two of its starts; empty where it has none.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
 
 /// This host's name.
 #[must_use]

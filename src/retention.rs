@@ -67,6 +67,8 @@ pub struct Decision {
     pub refused: Option<String>,
 }
 
+/// How a suspicion ends that is about the size.
+pub const MISSING: &str = "look whether something is missing";
 /// A newest backup smaller than this share of the median of those before it is suspicious.
 const SUSPICIOUS_SHARE: u64 = 2;
 /// So many before it are looked at.
@@ -154,7 +156,7 @@ pub fn suspicion(newest_first: &[&Generation], now: DateTime<Utc>) -> Option<Str
     let median = *sizes.get(sizes.len() / 2)?;
     (newest.bytes < median / SUSPICIOUS_SHARE).then(|| {
         format!(
-            "the newest backup, {}, has {}, and those before it had {}: look whether something is missing",
+            "the newest backup, {}, has {}, and those before it had {}: {MISSING}",
             newest.id,
             crate::text::size(newest.bytes),
             crate::text::size(median)

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Events};
 use crate::{
-    kinds::rollback::Rollback,
+    kinds::{restore::Restore, rollback::Rollback},
     model::{JobName, Run, RunId},
     runner::Event,
 };
@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// Roll a container back; answered as [`Request::Run`] is.
     Rollback(Rollback),
+    /// Bring back into Docker what a backup holds; answered as [`Request::Run`] is.
+    Restore(Restore),
     /// Ask a run to stop.
     Cancel {
         /// The run.
@@ -51,8 +53,27 @@ pub enum Request {
         /// The job.
         job: JobName,
     },
+    /// Lift what keeps a job from telling its dynamic DNS provider.
+    Unblock {
+        /// The job.
+        job: JobName,
+        /// Of this host alone; of all without.
+        host: Option<String>,
+        /// Forget all else that was told, too.
+        forget: bool,
+    },
     /// Read the files again.
     Reload,
+    /// Send a trial message.
+    TestNotifier {
+        /// The notifier.
+        name: String,
+    },
+    /// Try a notifier again.
+    UnblockNotifier {
+        /// The notifier.
+        name: String,
+    },
 }
 
 /// What the server answers, a line each.
@@ -144,10 +165,14 @@ async fn answer(app: &Arc<App>, stream: UnixStream) -> anyhow::Result<()> {
     let reply = match request {
         Request::Run { job } => return follow(&mut write, app.run_now(&job).await).await,
         Request::Rollback(rollback) => return follow(&mut write, app.rollback(rollback).await).await,
+        Request::Restore(restore) => return follow(&mut write, app.restore(restore).await).await,
         Request::Cancel { run } => reply(app.cancel(run).await),
         Request::Pause { job } => reply(app.pause(&job, true).await),
         Request::Resume { job } => reply(app.pause(&job, false).await),
+        Request::Unblock { job, host, forget } => reply(app.unblock(&job, host.as_deref(), forget).await),
         Request::Reload => reply(app.reload().await),
+        Request::TestNotifier { name } => reply(app.test_notifier(&name).await),
+        Request::UnblockNotifier { name } => reply(app.unblock_notifier(&name).await),
     };
     send(&mut write, &reply).await
 }

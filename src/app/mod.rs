@@ -11,20 +11,30 @@ use anyhow::Context as _;
 use crate::{
     clock::Clock,
     config::{self, Config, Home},
+    follower::Follower,
     job::Job,
     kinds::Services,
-    model::{JobName, Run, RunId, RunState, Trigger},
+    model::{JobName, Run, RunId, RunState, Trigger, news::Event, overview::Card},
+    notify,
     runner::{self, Limits, Runner},
     scheduler::Scheduler,
     store::Store,
 };
 
+mod alive;
+mod asked;
 pub mod control;
+pub mod coverage;
+pub mod deliver;
+pub mod dns;
 mod events;
+mod heard;
 mod lock;
-mod rollback;
+mod memory;
+mod overlook;
 pub mod serve;
 
+use deliver::{Delivery, Setup};
 pub use events::Events;
 use lock::Lock;
 
@@ -43,6 +53,8 @@ pub struct App {
     store: Store,
     runner: Arc<Runner>,
     scheduler: Arc<Scheduler>,
+    delivery: Arc<Delivery>,
+    keys: heard::Keys,
     _lock: Lock,
 }
 
@@ -86,7 +98,10 @@ impl App {
         let store = Store::open(&ledger(&data), clock.clone()).await?;
         let services = config.services(&clock).await?;
         let runner = Runner::new(store.clone(), clock.clone(), Arc::clone(&services), limits(&config));
+        runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
+        runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&runner), clock.clone());
+        let delivery = Delivery::new(store.clone(), clock.clone(), Setup::new(&config, &services), data);
         let app = Arc::new(Self {
             clock,
             home,
@@ -94,6 +109,8 @@ impl App {
             store,
             runner,
             scheduler: Arc::new(scheduler),
+            delivery,
+            keys: heard::Keys::default(),
             _lock: lock,
         });
         app.recover(&services).await?;
@@ -129,10 +146,22 @@ impl App {
         &self.scheduler
     }
 
+    /// Who follows containers for the jobs that want it.
+    pub(super) fn follower(&self) -> Follower {
+        let (scheduler, runner) = (Arc::clone(&self.scheduler), Arc::clone(&self.runner));
+        Follower::new(scheduler, runner, self.store.clone(), self.clock.clone())
+    }
+
     /// The ledger.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whoever tells people what is in the outbox.
+    #[must_use]
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
     }
 
     /// Queues a run by hand and tells what happens in it.
@@ -199,17 +228,74 @@ impl App {
                 anyhow::anyhow!("`data` has changed, which needs a restart; the old files stay in force").into()
             );
         }
+        if config.settings.listen != self.config().settings.listen {
+            return Err(anyhow::anyhow!(
+                "`listen` in [web] has changed, which needs a restart; the old files stay in force"
+            )
+            .into());
+        }
         let services = config.services(&self.clock).await?;
+        self.delivery.set_up(Setup::new(&config, &services));
         self.runner.set_services(services);
         self.runner.set_limits(limits(&config));
+        self.runner.set_watch(config.settings.watch.clone(), config.jobs.values().cloned());
+        self.runner.set_cards(config.jobs.values().map(|job| card(job)).collect());
         let changes = self.scheduler.reload(config.jobs.values().cloned().collect()).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(changes.to_string())
     }
 
+    /// Sends a trial message through a notifier, and says what came of it.
+    ///
+    /// # Errors
+    /// When there is no such notifier, or it did not take it.
+    pub async fn test_notifier(&self, name: &str) -> Result<String, Refusal> {
+        if !self.delivery.setup().notifiers.contains_key(name) {
+            return Err(Refusal::Missing(format!("rusuban.toml has no notifier `{name}`")));
+        }
+        match self.delivery.test(name).await? {
+            Ok(receipt) => {
+                let cost = if receipt.cost == 0 { "" } else { ", and it was paid for" };
+                let reference =
+                    receipt.reference.map_or_else(String::new, |place| format!(" (the service calls it {place})"));
+                Ok(format!("{name} took a trial message{reference}{cost}: look whether it is there"))
+            }
+            Err(refusal @ notify::Refusal::Later { .. }) => {
+                Err(anyhow::anyhow!("{name} did not take it now, and it may go better later: {refusal}").into())
+            }
+            Err(refusal) => Err(anyhow::anyhow!("{name} did not take it: {refusal}").into()),
+        }
+    }
+
+    /// Tries a notifier again that was blocked.
+    ///
+    /// # Errors
+    /// When there is no such notifier, or the ledger cannot be written.
+    pub async fn unblock_notifier(&self, name: &str) -> Result<String, Refusal> {
+        if !self.delivery.setup().notifiers.contains_key(name) {
+            return Err(Refusal::Missing(format!("rusuban.toml has no notifier `{name}`")));
+        }
+        Ok(if self.delivery.unblock(name).await? {
+            format!("{name} is tried again, now")
+        } else {
+            format!("nothing was against {name}")
+        })
+    }
+
     /// Starts no new runs, asks those that go on to stop, and waits until all is in the ledger.
     pub async fn shut_down(&self) {
         self.runner.shutdown().await;
+    }
+}
+
+/// A job as reports know it.
+fn card(job: &Job) -> Card {
+    Card {
+        job: job.name.clone(),
+        kind: job.kind_name,
+        is_enabled: job.enabled,
+        keeps: job.kind.bucket().or(job.kind.repository()).map(str::to_owned),
+        is_heard: job.notify.anybody_hears_of(Event::Failed),
     }
 }
 

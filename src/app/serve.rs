@@ -5,13 +5,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Refusal, control::Socket, rollback};
-use crate::store::Histories;
+use super::{App, Refusal, asked, control::Socket};
+use crate::{store::Histories, web::Web};
 
 /// How often the files are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 /// How often history is trimmed.
-const TIDY: Duration = Duration::from_secs(6 * 3600);
+const TIDY: Duration = Duration::from_secs(3600);
 
 /// Runs until SIGTERM or SIGINT. Then no new run starts, those that go on get their grace period, and all is in the ledger.
 /// A second signal ends the grace.
@@ -26,7 +26,17 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let stop = CancellationToken::new();
+    let door = match config.settings.listen {
+        Some(listen) => Some(Web::open(listen).await?),
+        None => None,
+    };
+    if let Some(door) = door {
+        tracing::info!(address = ?door.address(), "heartbeats may call");
+        tokio::spawn(door.serve(Arc::clone(&app), stop.clone()));
+    }
     let scheduler = Arc::clone(app.scheduler());
+    let (delivering, delivered) = (CancellationToken::new(), Arc::clone(&app.delivery));
+    let delivery = tokio::spawn(delivered.run(delivering.clone()));
     let tasks = [
         tokio::spawn({
             let stop = stop.clone();
@@ -35,6 +45,9 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
         tokio::spawn(socket.serve(Arc::clone(&app), stop.clone())),
         tokio::spawn(tidy(Arc::clone(&app), stop.clone())),
         tokio::spawn(Arc::clone(&app.runner).keep_paying(stop.clone())),
+        tokio::spawn(Arc::clone(&app).overlook(stop.clone())),
+        tokio::spawn(Arc::clone(&app).stay_alive(stop.clone())),
+        tokio::spawn(app.follower().run(stop.clone())),
     ];
     tracing::info!(home = %config.home.path().display(), jobs = changes.added.len(), "ready");
 
@@ -56,8 +69,18 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
                     reload(&app, "the files have changed").await;
                 }
                 let ledger = app.store().trouble();
-                if ledger.is_some() && trouble.is_none() {
-                    tracing::error!("{}", ledger.as_deref().unwrap_or_default());
+                match (&ledger, &trouble) {
+                    (Some(why), None) => {
+                        tracing::error!("{why}");
+                        let (delivery, why) = (Arc::clone(&app.delivery), why.clone());
+                        tokio::spawn(async move { delivery.cry(&why).await });
+                    }
+                    (None, Some(_)) => {
+                        if let Err(error) = app.delivery.calm().await {
+                            tracing::error!("tell that the ledger can be written again: {error:#}");
+                        }
+                    }
+                    _ => {}
                 }
                 trouble = ledger;
             }
@@ -68,11 +91,13 @@ pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
     for task in tasks {
         let _ = task.await;
     }
+    delivering.cancel();
     tokio::select! {
         () = app.shut_down() => tracing::info!("all is in the ledger"),
         _ = terminate.recv() => tracing::warn!("asked twice: ending at once; runs that go on will be `interrupted`"),
         _ = interrupt.recv() => tracing::warn!("asked twice: ending at once; runs that go on will be `interrupted`"),
     }
+    let _ = delivery.await;
     Ok(())
 }
 
@@ -91,12 +116,18 @@ async fn tidy(app: Arc<App>, stop: CancellationToken) {
             .jobs
             .values()
             .map(|job| (job.name.clone(), job.policies.history))
-            .chain(rollback::history())
+            .chain(asked::histories())
             .collect();
+        if let Err(error) = app.store().tidy_outbox().await {
+            tracing::warn!("remove what was told long ago: {error:#}");
+        }
         match app.store().tidy(&histories).await {
             Ok(0) => {}
             Ok(gone) => tracing::info!(runs = gone, "old history removed"),
             Err(error) => tracing::warn!("remove old history: {error:#}"),
+        }
+        if let Err(error) = app.store().tidy_checks().await {
+            tracing::warn!("sum up the history of checks: {error:#}");
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     bucket::Bucket,
-    config::{Config, settings::LOCAL},
+    config::{Config, settings::LOCAL, units::Span},
     model::JobName,
     plain::{self, Manifest, Reading, age::Identity},
     text,
@@ -52,6 +52,13 @@ impl Which {
     pub(super) fn identities(&self) -> anyhow::Result<Vec<Identity>> {
         Ok(self.identity.as_deref().map(read_keys).transpose()?.unwrap_or_default())
     }
+
+    /// The file of the keys, as another process finds it.
+    pub(super) fn key_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        // A wrong one is told here, where it was typed.
+        self.identities()?;
+        Ok(self.identity.as_deref().map(std::path::absolute).transpose()?)
+    }
 }
 
 /// Arguments of `restore`.
@@ -68,6 +75,16 @@ pub(super) struct Restore {
     /// A new Docker volume to put a volume into; of a container's source `OLD=NEW`, once for each volume
     #[arg(long, value_name = "[OLD=]NEW", conflicts_with_all = ["to", "only", "dry_run"])]
     pub(super) to_volume: Vec<String>,
+    /// Put a volume or folder back in its place: restored into a new one, with which the containers that use the old one are made anew.
+    /// They are taken back when one does not become well; the old one is kept
+    #[arg(long, visible_alias = "swap", conflicts_with_all = ["to", "to_volume", "only", "dry_run", "replace", "beside"])]
+    pub(super) in_place: bool,
+    /// After --in-place: take the old volume or folder back
+    #[arg(long, conflicts_with_all = ["to", "to_volume", "in_place", "only", "dry_run", "replace", "beside", "at"])]
+    pub(super) undo: bool,
+    /// With --in-place and --undo: how long a container has to become well [default: as long as its health check may take]
+    #[arg(long, value_name = "TIME")]
+    pub(super) wait: Option<Span>,
     /// Replace what is there; it is kept aside until the new is whole
     #[arg(long)]
     pub(super) replace: bool,
@@ -244,7 +261,7 @@ fn show(context: &mut Context<'_>, found: &[Line]) -> anyhow::Result<()> {
 /// Brings the sources of a backup back.
 pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
-    if !arguments.to_volume.is_empty() {
+    if !arguments.to_volume.is_empty() || arguments.in_place || arguments.undo {
         return volumes::restore(context, &config, arguments).await;
     }
     if let Some(shelf) = snapshots::chosen(context, &config, &arguments.which).await? {
@@ -253,7 +270,7 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
     if arguments.dry_run || !arguments.only.is_empty() {
         bail!("--only and --dry-run are for backups in a repository");
     }
-    let Some((bucket, manifest)) = find(context, &config, &arguments.which).await? else { return Ok(Exit::Missing) };
+    let Some((_, bucket, manifest)) = find(context, &config, &arguments.which).await? else { return Ok(Exit::Missing) };
     let names: Vec<String> = manifest.sources.iter().map(|source| source.name.clone()).collect();
     if let Some(source) = &arguments.source
         && !names.contains(source)
@@ -274,7 +291,7 @@ pub(super) async fn restore(context: &mut Context<'_>, arguments: Restore) -> an
             Some(folder) => folder.join(plain::file_name(source)),
             None => {
                 let place = plain::original_place(source);
-                volumes::refuse_live(&config, &arguments.which, &source.name, place.as_deref())?;
+                volumes::refuse_live(&config, &arguments.which, &source.name, place.as_deref(), "")?;
                 place.with_context(|| {
                     format!("{} was gathered from several places; say with --to where it shall go", source.name)
                 })?
@@ -335,7 +352,7 @@ pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::R
     if let Some(shelf) = snapshots::chosen(context, &config, &which).await? {
         return snapshots::verify(context, &config, &shelf, &which).await;
     }
-    let Some((bucket, manifest)) = find(context, &config, &which).await? else { return Ok(Exit::Missing) };
+    let Some((_, bucket, manifest)) = find(context, &config, &which).await? else { return Ok(Exit::Missing) };
     let watch = Watch::new(context, manifest.stored_bytes(), &which)?;
     let began = Instant::now();
     let result = plain::verify(&bucket, &manifest, &watch.reading).await;
@@ -376,12 +393,12 @@ pub(super) async fn verify(context: &mut Context<'_>, which: Which) -> anyhow::R
     Ok(Exit::Fine)
 }
 
-/// The backup that is meant; says so when there is none.
+/// The backup that is meant, and the name of the bucket that has it; says so when there is none.
 pub(super) async fn find(
     context: &mut Context<'_>,
     config: &Config,
     which: &Which,
-) -> anyhow::Result<Option<(Arc<dyn Bucket>, Manifest)>> {
+) -> anyhow::Result<Option<(String, Arc<dyn Bucket>, Manifest)>> {
     let job: JobName = which.job.parse().map_err(anyhow::Error::msg)?;
     let at =
         which.at.as_deref().map(|at| when::parse(at, config.settings.time_zone, context.clock.now())).transpose()?;
@@ -416,9 +433,9 @@ pub(super) async fn find(
         Some(_) if !holders.is_empty() => {
             bail!("several buckets have backups of `{job}`: {}; choose with --bucket", names.join(", "))
         }
-        Some((_, bucket)) => {
+        Some((name, bucket)) => {
             let manifest = plain::find(&bucket, &job, at).await?;
-            Ok(Some((bucket, manifest)))
+            Ok(Some((name.to_owned(), bucket, manifest)))
         }
     }
 }

@@ -3,8 +3,13 @@
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::{Context, Exit, engine, paint};
-use crate::{config::Config, job::Job, model::JobName, text};
+use super::{Context, Exit, coverage, engine, paint};
+use crate::{
+    config::Config,
+    job::Job,
+    model::{JobName, news::Event},
+    text,
+};
 
 /// Slots shown of each job.
 const SLOTS: usize = 5;
@@ -15,7 +20,7 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
     let mut exit = Exit::Fine;
     let mut knocked = Vec::new();
     let mut locked = Vec::new();
-    let mut docker = None;
+    let (mut docker, mut covered) = (None, None);
     if connect {
         locked = unreadable_secrets(&config).await;
         if !locked.is_empty() {
@@ -25,6 +30,8 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
         if docker.as_ref().is_some_and(Result::is_err) {
             exit = Exit::Failed;
         }
+        // Where there is no engine there is nothing of containers to be kept.
+        covered = coverage::find(context, &config).await.ok();
         for (name, result) in knock(context, &config).await {
             if result.is_err() {
                 exit = Exit::Failed;
@@ -48,6 +55,7 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
                     "next": schedule.map(|schedule| schedule.slots_after(now).take(SLOTS)
                         .map(|at| at.with_timezone(&schedule.zone()).to_rfc3339()).collect::<Vec<_>>()),
                     "warnings": schedule.map(|schedule| schedule.warnings(now)),
+                    "failures_are_heard": job.notify.anybody_hears_of(Event::Failed),
                 })
             })
             .collect();
@@ -64,13 +72,14 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
                 "jobs": jobs,
                 "buckets": buckets,
                 "docker": docker.map(|found| found.map_or_else(|error| json!({ "error": error }), |said| json!({ "fine": said }))),
+                "coverage": covered.as_ref().map(|covered| json!({ "gaps": covered.gaps().count(), "warning": covered.warning() })),
                 "unreadable_secrets": locked.iter().map(|(job, error)| json!({ "job": job, "error": error })).collect::<Vec<_>>(),
             }))?
         )?;
         return Ok(exit);
     }
     for job in config.jobs.values() {
-        show(context, job)?;
+        show(context, job, is_unheard(&config, job))?;
     }
     for (name, result) in knocked {
         match result {
@@ -82,6 +91,9 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
         Some(Ok(said)) => writeln!(context.out, "engine: {} ({said})", paint::good("answers"))?,
         Some(Err(error)) => writeln!(context.out, "engine: {} {error}", paint::bad("cannot be used:"))?,
         None => {}
+    }
+    if let Some(warning) = covered.and_then(|covered| covered.warning()) {
+        writeln!(context.out, "{} {warning}", paint::warning("warning:"))?;
     }
     for (job, error) in locked {
         writeln!(context.out, "job {job}: {} {error}", paint::bad("cannot be run:"))?;
@@ -97,22 +109,39 @@ pub(super) async fn check(context: &mut Context<'_>, connect: bool) -> anyhow::R
     Ok(exit)
 }
 
-fn show(context: &mut Context<'_>, job: &Job) -> anyhow::Result<()> {
+/// Whether nobody hears when it fails, though there are notifiers and nobody has said that this is meant.
+fn is_unheard(config: &Config, job: &Job) -> bool {
+    !config.settings.notifiers.is_empty()
+        && job.enabled
+        && !job.notify.anybody_hears_of(Event::Failed)
+        && !job.notify.is_silent_by_choice()
+}
+
+/// What is said of such a job.
+const UNHEARD: &str = "nobody hears when it fails: write `notify = [\"NAME\"]` with one of the notifiers, here or under `[defaults]`; `notify = []` says that it is meant";
+
+fn show(context: &mut Context<'_>, job: &Job, is_unheard: bool) -> anyhow::Result<()> {
     let now = context.clock.now();
     let state = if job.enabled { String::new() } else { format!(", {}", paint::faint("not enabled")) };
     write!(context.out, "{} ({}{state})", job.name, job.kind_name)?;
     let Some(schedule) = &job.schedule else {
-        let after: Vec<&str> = job.after.iter().map(JobName::as_str).collect();
-        let when = if after.is_empty() { "by hand only".to_owned() } else { format!("after {}", after.join(", ")) };
-        writeln!(context.out, ": {when}\n")?;
+        writeln!(context.out, ": {}", job.starts_in_words().unwrap_or_else(|| "by hand only".to_owned()))?;
+        if is_unheard {
+            writeln!(context.out, "    {} {UNHEARD}", paint::warning("warning:"))?;
+        }
+        writeln!(context.out)?;
         return Ok(());
     };
-    writeln!(context.out, ": {}, in {}", schedule.in_words(), schedule.zone())?;
+    let on = job.on.as_ref().map(|on| format!(", and {}", on.in_words())).unwrap_or_default();
+    writeln!(context.out, ": {}, in {}{on}", schedule.in_words(), schedule.zone())?;
     for at in schedule.slots_after(now).take(SLOTS) {
         writeln!(context.out, "    {}  {}", text::moment(at, schedule.zone()), paint::faint(&text::ago(at, now)))?;
     }
     for warning in schedule.warnings(now) {
         writeln!(context.out, "    {} {warning}", paint::warning("warning:"))?;
+    }
+    if is_unheard {
+        writeln!(context.out, "    {} {UNHEARD}", paint::warning("warning:"))?;
     }
     writeln!(context.out)?;
     Ok(())
@@ -137,11 +166,11 @@ async fn knock(context: &Context<'_>, config: &Config) -> Vec<(String, Result<St
     answers
 }
 
-/// Reads each secret of the jobs, commands included, once; tells what cannot be read and the first job that needs it.
+/// Reads each secret of the jobs that are enabled, commands included, once; tells what cannot be read and the first job that needs it.
 async fn unreadable_secrets(config: &Config) -> Vec<(JobName, String)> {
     let mut read = Vec::new();
     let mut errors = Vec::new();
-    for job in config.jobs.values() {
+    for job in config.jobs.values().filter(|job| job.enabled) {
         for source in job.kind.secrets() {
             if read.contains(&source) {
                 continue;

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::{Context, Exit, paint};
 use crate::{
+    coverage,
     docker::access::{self, Access},
     job::Job,
-    text,
+    kinds, text,
 };
 
 /// What to print, and of which jobs.
@@ -16,6 +17,12 @@ use crate::{
 pub(super) struct Arguments {
     /// The jobs [default: all that use Docker]
     jobs: Vec<String>,
+    /// What `rusuban coverage` and `rusuban init` ask, too
+    #[arg(long)]
+    coverage: bool,
+    /// What `rusuban restore` asks for containers and volumes, and `rusuban rollback`, too
+    #[arg(long)]
+    restore: bool,
     /// For people, or for which proxy
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -43,20 +50,29 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
             None => return context.missing(&format!("there is no job `{name}`; `rusuban jobs` lists them")),
         }
     }
-    let is_afar = config.settings.docker.is_afar();
-    let needs = |job: &Job| match is_afar {
-        true => access::union(job.kind.engine().into_iter().chain(job.kind.engine_afar())),
-        false => access::union(job.kind.engine()),
-    };
     if jobs.is_empty() {
-        jobs = config.jobs.values().filter(|job| !job.kind.engine().is_empty()).cloned().collect();
+        jobs = config.jobs.values().filter(|job| !job.engine(false).is_empty()).cloned().collect();
     }
-    let all = access::union(jobs.iter().flat_map(|job| needs(job)));
-    let may_be_afar = !is_afar && jobs.iter().any(|job| !job.kind.engine_afar().is_empty());
+    let labels = config.settings.docker.heeds_labels();
+    let is_afar = config.settings.docker.is_afar();
+    let with_afar = |needs: Vec<Access>, afar: Vec<Access>| {
+        access::union(needs.into_iter().chain(afar.into_iter().filter(|_| is_afar)))
+    };
+    let of_job =
+        |job: &Arc<Job>| (job.name.to_string(), job.kind_name, with_afar(job.engine(labels), job.kind.engine_afar()));
+    let mut asked: Vec<Asked> = jobs.iter().map(of_job).collect();
+    if arguments.coverage {
+        asked.push(("coverage".to_owned(), "command", access::union(coverage::host::needs())));
+    }
+    if arguments.restore {
+        asked.push(("restore".to_owned(), "command", with_afar(kinds::restore::needs(), kinds::restore::needs_afar())));
+    }
+    let may_be_afar = !is_afar && (arguments.restore || jobs.iter().any(|job| !job.kind.engine_afar().is_empty()));
+    let all = access::union(asked.iter().flat_map(|(.., needs)| needs.clone()));
     let printed = match arguments.format {
-        _ if context.json => in_json(&jobs, &needs)?,
-        Format::Json => in_json(&jobs, &needs)?,
-        Format::Text => in_words(&jobs, &needs, may_be_afar),
+        _ if context.json => in_json(&asked)?,
+        Format::Json => in_json(&asked)?,
+        Format::Text => in_words(&asked, may_be_afar),
         Format::Tecnativa => tecnativa(&all),
         Format::Wollomatic => wollomatic(&all),
     };
@@ -64,34 +80,35 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
     Ok(Exit::Fine)
 }
 
-fn in_json(jobs: &[Arc<Job>], needs: &dyn Fn(&Job) -> Vec<Access>) -> anyhow::Result<String> {
-    let jobs: Vec<_> = (jobs.iter())
-        .map(|job| {
-            let needs = needs(job);
+/// Who asks something of the engine, what that is, and what it asks.
+type Asked = (String, &'static str, Vec<Access>);
+
+fn in_json(asked: &[Asked]) -> anyhow::Result<String> {
+    let jobs: Vec<_> = (asked.iter())
+        .map(|(name, kind, needs)| {
             let root = needs.iter().any(Access::amounts_to_root);
-            json!({ "job": job.name, "kind": job.kind_name, "amounts_to_root": root, "needs": needs })
+            json!({ "job": name, "kind": kind, "amounts_to_root": root, "needs": needs })
         })
         .collect();
     Ok(format!("{}\n", serde_json::to_string_pretty(&jobs)?))
 }
 
-fn in_words(jobs: &[Arc<Job>], needs: &dyn Fn(&Job) -> Vec<Access>, may_be_afar: bool) -> String {
-    if jobs.is_empty() {
+fn in_words(asked: &[Asked], may_be_afar: bool) -> String {
+    if asked.is_empty() {
         return "no job uses Docker\n".to_owned();
     }
     let mut said = String::new();
-    for job in jobs {
-        let needs = needs(job);
+    for (name, kind, needs) in asked {
         if needs.is_empty() {
-            said.push_str(&format!("{} ({}): does not use Docker\n\n", job.name, job.kind_name));
+            said.push_str(&format!("{name} ({kind}): does not use Docker\n\n"));
             continue;
         }
         let mut table = text::Table::new(["  method", "path", "to"]);
-        for one in &needs {
+        for one in needs {
             let why = if one.rare { format!("rarely: {}", one.why) } else { one.why.to_owned() };
             table.row([format!("  {}", one.method), one.path.to_owned(), why]);
         }
-        said.push_str(&format!("{} ({})\n{table}", job.name, job.kind_name));
+        said.push_str(&format!("{name} ({kind})\n{table}"));
         let root: Vec<String> = (needs.iter().filter(|one| one.amounts_to_root()))
             .map(|one| format!("{} {}{}", one.method, one.path, if one.rare { " (rarely)" } else { "" }))
             .collect();

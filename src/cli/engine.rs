@@ -8,7 +8,7 @@ use crate::{
 
 /// Knocks at the engine when a job needs it: what it is, in words, or what is wrong and what to do.
 pub(super) async fn knock(config: &Config) -> Option<Result<String, String>> {
-    let is_needed = config.jobs.values().any(|job| job.enabled && !job.kind.engine().is_empty());
+    let is_needed = config.jobs.values().any(|job| job.enabled && !job.engine(false).is_empty());
     if !is_needed {
         return None;
     }
@@ -48,6 +48,20 @@ async fn describe(engine: &Engine) -> String {
 /// What volumes are read with.
 fn helper(engine: &Engine) -> String {
     engine.docker().helper().map_or("of this program".to_owned(), |image| format!("of the image {image}"))
+}
+
+/// What came of asking the engine, in words; with what to do when it does not answer.
+pub(super) fn in_words(error: &anyhow::Error) -> String {
+    error.downcast_ref::<EngineError>().map_or_else(|| format!("{error:#}"), explain)
+}
+
+/// Why there is no engine, unless there just is none.
+pub(super) fn worth_telling(error: &EngineError) -> Option<String> {
+    let said = error.to_string().to_lowercase();
+    // One on another machine was named by somebody.
+    let is_here = said.contains("answers at unix:");
+    let is_absent = is_here && (said.contains("no such file") || said.contains("connection refused"));
+    (!is_absent).then(|| explain(error))
 }
 
 fn explain(error: &EngineError) -> String {

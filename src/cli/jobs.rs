@@ -8,7 +8,7 @@ use crate::{
     app,
     config::Config,
     job::Job,
-    model::{JobName, Run, RunState},
+    model::{Run, RunState},
     store::{Cursor, Store},
     text,
 };
@@ -78,11 +78,7 @@ fn told(run: &Run, now: DateTime<Utc>) -> (String, String) {
 
 /// A schedule, what it waits for, or how it is started.
 fn schedule_in_words(job: &Job) -> String {
-    match (&job.schedule, job.after.as_slice()) {
-        (Some(schedule), _) => schedule.in_words(),
-        (None, []) => "by hand".to_owned(),
-        (None, after) => format!("after {}", after.iter().map(JobName::as_str).collect::<Vec<_>>().join(", ")),
-    }
+    job.starts_in_words().unwrap_or_else(|| "by hand".to_owned())
 }
 
 fn next(job: &Job, cursor: Option<&Cursor>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {

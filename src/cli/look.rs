@@ -33,7 +33,9 @@ pub(super) async fn ls(
 ) -> anyhow::Result<Exit> {
     let Some(config) = context.load_to_look()? else { return Ok(Exit::Configuration) };
     if snapshots::chosen(context, &config, &which).await?.is_none() {
-        let Some((bucket, manifest)) = backups::find(context, &config, &which).await? else { return Ok(Exit::Missing) };
+        let Some((_, bucket, manifest)) = backups::find(context, &config, &which).await? else {
+            return Ok(Exit::Missing);
+        };
         let zone = config.settings.time_zone;
         return plain(context, (&bucket, &manifest), &which, path.as_deref(), recursive, zone).await;
     }

@@ -17,6 +17,8 @@ mod bucket;
 mod check;
 mod containers;
 mod control;
+mod coverage;
+mod dns;
 mod docker_acl;
 mod engine;
 mod init;
@@ -24,6 +26,7 @@ mod jobs;
 mod kit;
 mod look;
 mod manual;
+mod notify;
 mod paint;
 mod progress;
 mod repository;
@@ -31,10 +34,10 @@ mod rollback;
 mod run;
 mod runs;
 mod serve;
+mod sites;
 mod snapshots;
 mod volume_helper;
 mod volumes;
-mod volumes_afar;
 mod when;
 
 const EXIT_STATUS: &str = "\
@@ -43,7 +46,7 @@ Exit status:
   1    the job, the restore or the check failed
   2    the command line is wrong
   3    rusuban.toml or a job file is wrong
-  4    there is no such job, run, backup, bucket, repository, kind, container or image
+  4    there is no such job, run, site, backup, bucket, repository, kind, notifier, container or image
   130  interrupted, or the run was cancelled";
 
 /// How a command ended; the process's exit code.
@@ -57,7 +60,7 @@ pub enum Exit {
     Usage = 2,
     /// `rusuban.toml` or a job file is wrong.
     Configuration = 3,
-    /// There is no such job, run, backup, bucket, repository, kind, container or image.
+    /// There is no such job, run, backup, bucket, repository, kind, notifier, container or image.
     Missing = 4,
     /// Interrupted, or the run was cancelled.
     Interrupted = 130,
@@ -110,8 +113,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a commented rusuban.toml and first jobs
-    Init,
+    /// Write a commented rusuban.toml and first jobs; where Docker runs, jobs for what is on its host
+    Init(init::Arguments),
     /// Look for mistakes in all files, and show when each job will run
     Check(CheckArguments),
     /// Run the jobs on time until stopped
@@ -153,6 +156,27 @@ enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// List sites and services: how they are, since when, how they were; of one, all that is known
+    Sites {
+        /// Only this site, or those of this job
+        site: Option<String>,
+    },
+    /// List incidents, the newest first: from the first failure to the recovery, with their causes
+    Incidents {
+        /// Only those that go on
+        #[arg(long)]
+        open: bool,
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20)]
+        count: u32,
+    },
+    /// Say that a site is being worked on, so that its failures are not told and do not count
+    Maintenance {
+        /// The site, or the name of a job or a container; `all` for all; without it, what is being worked on
+        site: Option<String>,
+        /// For how long, such as `2h`; or `end`
+        time: Option<String>,
+    },
     /// Ask a run to stop
     Cancel {
         /// The run's number
@@ -170,6 +194,11 @@ enum Command {
     },
     /// Read the files again, as the server does by itself when they change
     Reload,
+    /// How people are told: list the notifiers, try one out, see what waits
+    Notify {
+        #[command(subcommand)]
+        command: Option<notify::Command>,
+    },
     /// List the backups that are there
     Backups {
         /// Only this job's
@@ -214,6 +243,11 @@ enum Command {
         /// The file, as `rusuban ls` shows it
         path: PathBuf,
     },
+    /// List what is on the Docker host, which job keeps it, and what nobody keeps
+    Coverage(coverage::Arguments),
+    /// Show which addresses dynamic DNS providers have, and lift what keeps them from being told
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print what jobs need of the Docker engine, for a proxy that lets through no more
     DockerAcl(docker_acl::Arguments),
     /// Print what must be kept on paper to bring everything back: places, keys and commands, secrets included
@@ -296,7 +330,7 @@ impl Cli {
 
     async fn carry_out(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         match command {
-            Command::Init => init::init(context),
+            Command::Init(arguments) => init::init(context, &arguments).await,
             Command::Check(arguments) => check::check(context, arguments.connect).await,
             Command::Serve => serve::serve(context).await,
             Command::Run { job, quiet } => run::run(context, &job, quiet).await,
@@ -304,10 +338,14 @@ impl Cli {
             Command::Next { job, count } => jobs::due(context, job.as_deref(), count).await,
             Command::Runs { job, count, slots } => runs::list(context, job.as_deref(), count, slots).await,
             Command::Log { run, follow } => runs::log(context, &run, follow).await,
+            Command::Sites { site } => sites::list(context, site.as_deref()).await,
+            Command::Incidents { open, count } => sites::incidents(context, open, count).await,
+            Command::Maintenance { site, time } => sites::maintenance(context, site.as_deref(), time.as_deref()).await,
             Command::Cancel { run } => control::needs_server(context, &Request::Cancel { run }).await,
             Command::Pause { job } => control::pause(context, &job, true).await,
             Command::Resume { job } => control::pause(context, &job, false).await,
             Command::Reload => control::needs_server(context, &Request::Reload).await,
+            Command::Notify { command } => notify::run(context, command).await,
             Command::Backups { job, bucket, repository } => {
                 backups::list(context, job.as_deref(), bucket.as_deref(), repository.as_deref()).await
             }
@@ -320,6 +358,8 @@ impl Cli {
             Command::Find(arguments) => look::find(context, arguments).await,
             Command::Diff(arguments) => look::diff(context, arguments).await,
             Command::Dump { which, path } => snapshots::dump(context, which, &path).await,
+            Command::Coverage(arguments) => coverage::coverage(context, &arguments).await,
+            Command::Dns(command) => dns::run(context, command).await,
             Command::DockerAcl(arguments) => docker_acl::print(context, &arguments),
             Command::RecoveryKit(kit::Arguments { repository, html }) => {
                 kit::kit(context, repository.as_deref(), html.as_deref()).await
@@ -339,7 +379,9 @@ impl Cli {
         match self.command {
             Command::Serve => "warn,rusuban=info",
             // It shows the run and how it ended; of runs that a crash cut off it tells.
-            Command::Run { .. } | Command::Rollback(_) => "warn,rusuban::runner=error,rusuban::runner::recover=warn",
+            Command::Run { .. } | Command::Rollback(_) | Command::Restore(_) => {
+                "warn,rusuban::runner=error,rusuban::runner::recover=warn"
+            }
             _ => "warn",
         }
     }

@@ -2,6 +2,7 @@
 use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, paint};
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 
 /// How often to look whether another process has given the home back.
 const LOOK: Duration = Duration::from_millis(500);
+/// Without a server, telling people of a run may take so long.
+const TELL: Duration = Duration::from_secs(20);
 
 /// Runs the job and follows it to its end.
 pub(super) async fn run(context: &mut Context<'_>, job: &str, quiet: bool) -> anyhow::Result<Exit> {
@@ -35,9 +38,11 @@ pub(super) async fn begin(
     quiet: bool,
 ) -> anyhow::Result<Exit> {
     let mut told = false;
+    // A restore tells a program what came back, and not how.
+    let only_told = matches!(request, Request::Restore(_));
     loop {
         if let Some(mut replies) = control::ask(&config.settings.data, &request).await? {
-            return through_server(context, &mut replies, quiet).await;
+            return through_server(context, &mut replies, quiet, only_told).await;
         }
         match App::open(config.home.clone(), config.clone(), context.clock.clone(), doing).await? {
             Opened::Ours(app) => return alone(context, &app, config, request, quiet).await,
@@ -62,9 +67,11 @@ async fn alone(
     request: Request,
     quiet: bool,
 ) -> anyhow::Result<Exit> {
+    let only_told = matches!(request, Request::Restore(_));
     let begun = match request {
         Request::Run { job } => app.run_now(&job).await,
         Request::Rollback(rollback) => app.rollback(rollback).await,
+        Request::Restore(restore) => app.restore(restore).await,
         other => anyhow::bail!("{other:?} begins no run"),
     };
     let (run, mut events) = match begun {
@@ -72,7 +79,7 @@ async fn alone(
         Err(Refusal::Missing(text)) => return context.missing(&text),
         Err(Refusal::Other(error)) => return Err(error),
     };
-    let mut view = View::begin(context, &run, quiet)?;
+    let mut view = View::begin(context, &run, quiet, only_told)?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let outcome = loop {
         tokio::select! {
@@ -85,6 +92,7 @@ async fn alone(
         }
     };
     app.shut_down().await;
+    tell(context, app).await?;
     if outcome == Some(Outcome::Succeeded) && !quiet && !context.json {
         let shown = config.home.path().display();
         writeln!(
@@ -96,10 +104,30 @@ async fn alone(
     Ok(exit(outcome))
 }
 
+/// Without a server, whoever is to hear of the run is told now.
+async fn tell(context: &mut Context<'_>, app: &App) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let delivery = app.delivery();
+    tokio::select! {
+        told = delivery.deliver_now(true, &stop) => told?,
+        () = context.clock.sleep(TELL) => stop.cancel(),
+    }
+    let left: u64 = app.store().queues().await?.values().sum();
+    if left > 0 {
+        writeln!(
+            context.errors,
+            "{} {left} of what is to be told could not be told now and waits for a server, or for the next run; `rusuban notify` shows why",
+            paint::warning("warning:")
+        )?;
+    }
+    Ok(())
+}
+
 async fn through_server(
     context: &mut Context<'_>,
     replies: &mut control::Replies,
     quiet: bool,
+    only_told: bool,
 ) -> anyhow::Result<Exit> {
     let mut view: Option<View> = None;
     loop {
@@ -112,7 +140,7 @@ async fn through_server(
             }
         };
         match (reply, &mut view) {
-            (Some(Reply::Queued(run)), _) => view = Some(View::begin(context, &run, quiet)?),
+            (Some(Reply::Queued(run)), _) => view = Some(View::begin(context, &run, quiet, only_told)?),
             (Some(Reply::Event(event)), Some(view)) => {
                 if let Some(outcome) = view.show(context, &event)? {
                     return Ok(exit(Some(outcome)));
@@ -140,27 +168,38 @@ fn exit(outcome: Option<Outcome>) -> Exit {
 struct View {
     run: Run,
     quiet: bool,
+    /// Of a run in JSON, only what it has for programs.
+    only_told: bool,
     bar: ProgressBar,
 }
 
 impl View {
-    fn begin(context: &mut Context<'_>, run: &Run, quiet: bool) -> anyhow::Result<Self> {
+    fn begin(context: &mut Context<'_>, run: &Run, quiet: bool, only_told: bool) -> anyhow::Result<Self> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if context.json || quiet || !std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        if context.json {
+        if context.json && !only_told {
             writeln!(context.out, "{}", serde_json::json!({ "queued": run }))?;
+        } else if context.json {
+            // What came back is told at its end.
         } else if !quiet {
             writeln!(context.out, "{}", paint::faint(&format!("run {} of {}", run.id, run.job)))?;
         }
-        Ok(Self { run: run.clone(), quiet, bar })
+        Ok(Self { run: run.clone(), quiet, only_told, bar })
     }
 
     /// Shows an event; the outcome when it was the last.
     fn show(&mut self, context: &mut Context<'_>, event: &Event) -> anyhow::Result<Option<Outcome>> {
         if context.json {
-            writeln!(context.out, "{}", serde_json::to_string(event)?)?;
+            match event {
+                Event::Told(told) if self.only_told => writeln!(context.out, "{told}")?,
+                Event::Finished(outcome, message) if self.only_told && *outcome != Outcome::Succeeded => {
+                    writeln!(context.errors, "{} {message}", paint::bad("error:"))?;
+                }
+                _ if self.only_told => {}
+                event => writeln!(context.out, "{}", serde_json::to_string(event)?)?,
+            }
             return Ok(if let Event::Finished(outcome, _) = event { Some(*outcome) } else { None });
         }
         match event {
@@ -192,7 +231,7 @@ impl View {
                 }
                 return Ok(Some(*outcome));
             }
-            Event::Line(_) | Event::Attempt(_) => {}
+            Event::Line(_) | Event::Attempt(_) | Event::Told(_) => {}
         }
         Ok(None)
     }

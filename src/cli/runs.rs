@@ -71,6 +71,12 @@ fn started_by(trigger: &Trigger) -> String {
         Trigger::Manual => "hand".to_owned(),
         Trigger::After(run) => format!("run {run}"),
         Trigger::Rerun(run) => format!("run {run}, cut off"),
+        Trigger::Container(because) => {
+            let happening = &because.happening;
+            let more = if because.others.is_empty() { String::new() } else { format!(" +{}", because.others.len()) };
+            format!("{}{more} {}", happening.container, happening.event.word())
+        }
+        Trigger::Followed(_) => "containers".to_owned(),
     }
 }
 

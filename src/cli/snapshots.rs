@@ -151,7 +151,6 @@ pub(super) async fn restore(
         let what = format!("there is no such backup of `{}` in {}", arguments.which.job, shelf.name());
         return context.missing(&format!("{what}; `rusuban backups` lists what is there"));
     };
-    let index = Arc::new(index?);
     let all = sources(&repository, &snapshot).await?;
     let names: Vec<String> = all.iter().map(|source| source.name.clone()).collect();
     let wanted: Vec<SourceFacts> =
@@ -161,26 +160,27 @@ pub(super) async fn restore(
         return context.missing(&format!("this backup has no source `{asked}`; its sources are {}", names.join(", ")));
     }
     let only = patterns(&arguments.only)?;
-    let mut nodes = Vec::new();
-    for source in &wanted {
-        if arguments.to.is_none() && !arguments.dry_run {
-            volumes::refuse_live(config, &arguments.which, &source.name, Some(Path::new(&source.path)))?;
-        }
-        let node = repository.at(&index, &snapshot, Path::new(&source.path)).await?;
-        nodes.push(node.with_context(|| format!("the backup does not have {}, which it says it has", source.path))?);
-    }
     if !context.json {
         let now = context.clock.now();
         let job = &arguments.which.job;
         writeln!(context.out, "backup {} of {job}, {}", id.short(), text::ago(snapshot.time.to_utc(), now))?;
     }
     if arguments.to.is_none() && wanted.iter().any(|source| source.kind == containers::KIND) {
-        let ([source], [node]) = (wanted.as_slice(), nodes.as_slice()) else {
+        let [source] = wanted.as_slice() else {
             let names = wanted.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
             bail!("say which container comes back, with `--source`: {names}; `--to DIR` brings the files of all");
         };
-        let stored = containers::Stored { repository: &repository, index: &index, id: id.short(), source, node };
-        return containers::bring_back(context, config, stored, &arguments).await;
+        return containers::bring_back(context, config, (shelf.name(), id), source, &arguments).await;
+    }
+    let index = Arc::new(index?);
+    let mut nodes = Vec::new();
+    for source in &wanted {
+        if arguments.to.is_none() && !arguments.dry_run {
+            let place = Some(Path::new(&source.path));
+            volumes::refuse_live(config, &arguments.which, &source.name, place, &source.kind)?;
+        }
+        let node = repository.at(&index, &snapshot, Path::new(&source.path)).await?;
+        nodes.push(node.with_context(|| format!("the backup does not have {}, which it says it has", source.path))?);
     }
     let watch = Watch::new(context, text::total(wanted.iter().map(|source| source.bytes)));
     let mut exit = Exit::Fine;

@@ -4,8 +4,7 @@ use std::{os::fd::AsFd as _, path::PathBuf};
 
 use anyhow::Context as _;
 
-use super::volumes_afar;
-use crate::tree;
+use crate::{kinds::restore, tree};
 
 /// What to do.
 #[derive(Debug, clap::Args)]
@@ -20,6 +19,11 @@ enum Work {
     Read {
         /// A folder for copies of databases
         spool: PathBuf,
+    },
+    /// Tell whether a volume is one that was not filled to its end
+    Look {
+        /// Where it is
+        folder: PathBuf,
     },
     /// Fill a volume with what is sent
     Write {
@@ -40,6 +44,7 @@ pub(super) fn help(arguments: &Arguments) -> anyhow::Result<()> {
     let to = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().context("open the output")?);
     match &arguments.work {
         Work::Read { spool } => tree::serve(from, to, spool),
-        Work::Write { folder, volume, replace } => volumes_afar::receive(folder, volume, *replace, from, to),
+        Work::Write { folder, volume, replace } => restore::receive(folder, volume, *replace, from, to),
+        Work::Look { folder } => restore::tell_unfilled(folder, to),
     }
 }

@@ -1,75 +1,67 @@
-//! `rusuban restore --to-volume`: what was in a Docker volume comes back into a new one.
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+//! `rusuban restore --to-volume` and `--in-place`: what was in a Docker volume comes back into a new one, which may take its place.
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use serde_json::json;
+use anyhow::Context as _;
 
 use super::{
     Context, Exit, Told,
     backups::{self, Restore, Which},
-    paint, snapshots, volumes_afar,
+    run, snapshots,
 };
 use crate::{
-    bucket::Bucket,
+    app::control::Request,
     config::Config,
-    docker::{Engine, Seat, Vessel},
-    kinds::DockerSource,
+    kinds::{
+        DockerSource,
+        restore::{self, Backup, Part, What},
+    },
     model::JobName,
-    plain::{self, Manifest, SourceKind},
-    repository::{Index, Node, Repository, Wish, settings::Shelf},
-    text,
-    tree::{self, Listener},
+    plain::{self, SourceKind},
+    repository::settings::Shelf,
 };
 
-/// The folder in a volume in which it is written until it is whole.
-pub(super) const UNFINISHED: &str = ".rusuban-restore";
+/// The kind of a source that was gathered from several places.
+pub(super) const GATHERED: &str = "gathered";
 
-/// A volume to be filled.
-pub(super) struct Part {
-    old: String,
-    new: String,
-    from: Stored,
-}
-
-/// Where its files are kept.
-enum Stored {
-    Repository { node: Box<Node>, id: String },
-    Plain,
-}
-
-/// What came back.
-pub(super) struct Filled {
-    /// As many as there must be, the top among them.
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-    pub(super) warnings: Vec<String>,
-}
-
-/// A store that was opened.
-pub(super) enum Store {
-    Repository(Repository, Arc<Index>, snapshots::Watch),
-    Plain(Arc<dyn Bucket>, Box<Manifest>, String, backups::Watch),
+/// A source of a backup, and the volume that it was.
+struct Found {
+    backup: Backup,
+    source: String,
+    known: Option<DockerSource>,
+    path: PathBuf,
+    /// The volume, unless it is of a container.
+    volume: String,
+    /// It is one archive of several volumes.
+    is_archive: bool,
+    /// It is a folder of the host, and no volume.
+    is_folder: bool,
 }
 
 /// Refuses to write where a volume has its files when nobody said where to: a container may be at work on them.
 ///
 /// # Errors
 /// Then; it says what to do.
-pub(super) fn refuse_live(config: &Config, which: &Which, source: &str, place: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn refuse_live(
+    config: &Config,
+    which: &Which,
+    source: &str,
+    place: Option<&Path>,
+    kind: &str,
+) -> anyhow::Result<()> {
     let job = &which.job;
     let begin = format!("rusuban restore {job} --source {source}");
     match (of_docker(config, which, source), place.and_then(volume_at)) {
         (Some(DockerSource::Container(_)), _) => Err(Told::usage(format!(
             "{source} are the volumes of a container, which may be at work on them: `{begin} --to-volume VOLUME=NEW` brings one back into a \
-             new volume, `{begin} --to FOLDER` all of them into a folder"
+             new volume, `{begin} --in-place` all of them, in the place of those that it has, `{begin} --to FOLDER` all of them into a folder"
         ))),
         (Some(DockerSource::Volume(_)), _) | (None, Some(_)) => Err(Told::usage(format!(
             "{source} is a Docker volume, and a container may be at work on it: `{begin} --to-volume NEW` brings it back into a new volume, \
-             `{begin} --to FOLDER` into a folder"
+             `{begin} --in-place` into one that takes its place, `{begin} --to FOLDER` into a folder"
+        ))),
+        (None, None) if kind == GATHERED => Err(Told::usage(format!(
+            "{source} was gathered from several places; say with --to where it shall go. If it are the volumes of a container, \
+             `{begin} --to-volume VOLUME=NEW` brings one back into a new volume"
         ))),
         (None, None) => Ok(()),
     }
@@ -87,61 +79,67 @@ fn volume_at(place: &Path) -> Option<&str> {
     is_dockers.then(|| volume.file_name()?.to_str()).flatten()
 }
 
-/// Brings volumes back.
+/// Has volumes brought back.
 pub(super) async fn restore(context: &mut Context<'_>, config: &Config, arguments: Restore) -> anyhow::Result<Exit> {
-    let engine = config.settings.docker.connect().await?;
+    if arguments.undo {
+        return undo(context, config, &arguments).await;
+    }
     let wishes: Vec<(Option<&str>, &str)> = (arguments.to_volume.iter())
         .map(|wish| wish.split_once('=').map_or((None, wish.as_str()), |(old, new)| (Some(old), new)))
         .collect();
     if wishes.len() > 1 && wishes.iter().any(|(old, _)| old.is_none()) {
         return Err(Told::usage("of several volumes say which is which: `--to-volume OLD=NEW` for each".into()));
     }
-    let (store, parts) = match snapshots::chosen(context, config, &arguments.which).await? {
-        Some(shelf) => in_repository(context, config, &shelf, &arguments, &wishes).await?,
-        None => in_bucket(context, config, &arguments, &wishes).await?,
+    let found = find(context, config, &arguments).await?;
+    let what = if arguments.in_place && found.is_folder {
+        What::Folder { at: found.path.clone(), path: Some(found.path.clone()), wait: arguments.wait }
+    } else if arguments.in_place {
+        What::InPlace { parts: found.all(config).await?, wait: arguments.wait }
+    } else {
+        What::Volumes { parts: found.parts(&arguments.which.job, &wishes)?, replace: arguments.replace }
     };
-    let mut exit = Exit::Fine;
-    let spool = config.settings.data.join("spool");
-    for part in parts {
-        let result = fill(&engine, &store, &part, arguments.replace, &spool).await;
-        exit = match (&result, store.is_cancelled()) {
-            (Ok(_), _) => exit,
-            (Err(_), true) => Exit::Interrupted,
-            (Err(_), false) => Exit::Failed,
-        };
-        tell(context, &part, result)?;
-        if exit != Exit::Fine {
-            break;
-        }
-    }
-    store.end();
-    Ok(exit)
+    let doing = format!("restore {}", arguments.which.job);
+    let asked =
+        restore::Restore { job: arguments.which.job.clone(), backup: Some(found.backup), source: found.source, what };
+    run::begin(context, config, &doing, Request::Restore(asked), false).await
 }
 
-fn tell(context: &mut Context<'_>, part: &Part, result: anyhow::Result<Filled>) -> anyhow::Result<()> {
-    let Part { old, new, .. } = part;
-    match result {
-        Ok(done) if context.json => {
-            let told = json!({
-                "restored": old, "volume": new, "entries": done.entries, "bytes": done.bytes, "warnings": done.warnings,
-            });
-            writeln!(context.out, "{told}")?;
-        }
-        Ok(done) => {
-            let (entries, size) = (done.entries, text::size(done.bytes));
-            writeln!(context.out, "{} {old} → the volume {new} ({entries} entries, {size})", paint::good("restored"))?;
-            for warning in &done.warnings {
-                writeln!(context.out, "  {} {warning}", paint::warning("warning:"))?;
+/// Has the volumes put back that were in place before; which they are is known by the job, or by its backup.
+async fn undo(context: &mut Context<'_>, config: &Config, arguments: &Restore) -> anyhow::Result<Exit> {
+    let job = &arguments.which.job;
+    let sources =
+        job.parse::<JobName>().ok().and_then(|job| config.jobs.get(&job)).map(|job| job.kind.docker_sources());
+    let wanted = |name: &String| arguments.source.as_ref().is_none_or(|asked| asked == name);
+    let mut volumes = Vec::new();
+    for (name, source) in sources.unwrap_or_default() {
+        match source {
+            DockerSource::Volume(volume) if wanted(&name) => volumes.push(volume),
+            DockerSource::Container(container) if wanted(&name) => {
+                volumes.extend(volumes_of(config, &container).await?.into_iter().map(|(volume, _)| volume));
             }
-        }
-        Err(error) => {
-            if context.json {
-                writeln!(context.out, "{}", json!({ "failed": old, "volume": new, "error": format!("{error:#}") }))?;
-            }
-            writeln!(context.errors, "{} {error:#}", paint::bad("error:"))?;
+            _ => {}
         }
     }
-    Ok(())
+    let source = arguments.source.clone().unwrap_or_default();
+    let what = if volumes.is_empty() {
+        let found = find(context, config, arguments).await?;
+        match found.is_folder {
+            true => What::Folder { at: found.path, path: None, wait: arguments.wait },
+            false => What::Undo { volumes: vec![found.volume], wait: arguments.wait },
+        }
+    } else {
+        What::Undo { volumes, wait: arguments.wait }
+    };
+    let asked = restore::Restore { job: job.clone(), backup: None, source, what };
+    run::begin(context, config, &format!("restore {job} --undo"), Request::Restore(asked), false).await
+}
+
+/// The volumes that a container has now, and what each is called below a source.
+async fn volumes_of(config: &Config, container: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let engine = config.settings.docker.connect().await?;
+    let found = engine.container(container).await.with_context(|| format!("look at the container {container}"))?;
+    let volume = |mount: &crate::docker::Mount| Some((mount.volume.clone()?, mount.title()));
+    Ok(found.mounts().iter().filter_map(volume).collect())
 }
 
 /// The one source that is meant.
@@ -155,81 +153,119 @@ fn choose(names: &[String], asked: Option<&str>) -> anyhow::Result<usize> {
     }
 }
 
+async fn find(context: &mut Context<'_>, config: &Config, arguments: &Restore) -> anyhow::Result<Found> {
+    match snapshots::chosen(context, config, &arguments.which).await? {
+        Some(shelf) => in_repository(context, config, &shelf, arguments).await,
+        None => in_bucket(context, config, arguments).await,
+    }
+}
+
 async fn in_repository(
     context: &mut Context<'_>,
     config: &Config,
     shelf: &Shelf,
     arguments: &Restore,
-    wishes: &[(Option<&str>, &str)],
-) -> anyhow::Result<(Store, Vec<Part>)> {
+) -> anyhow::Result<Found> {
     let repository = shelf.open().await?;
     let (job, place) = (&arguments.which.job, shelf.name());
     let Some((id, snapshot)) = snapshots::find(context, config, &repository, &arguments.which).await? else {
         return Err(Told::missing(format!("there is no such backup of `{job}` in {place}")));
     };
-    let index = Arc::new(repository.index().await?);
     let mut sources = snapshots::sources(&repository, &snapshot).await?;
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let source = sources.swap_remove(choose(&names, arguments.source.as_deref())?);
     let path = PathBuf::from(&source.path);
     let known = of_docker(config, &arguments.which, &source.name);
-    let mut parts = Vec::new();
-    for (old, new) in wishes {
-        let is_container = matches!(known, Some(DockerSource::Container(_)));
-        let volume = volume_of(known.as_ref(), &path, &source.name);
-        let (old, path) = match old {
-            None if is_container => {
-                return Err(Told::usage(format!(
-                    "{0} are the volumes of a container: `--to-volume OLD=NEW` for each; `rusuban ls {job}` shows them",
-                    source.name
-                )));
-            }
-            None => (volume, path.clone()),
-            Some(old) if !is_container && *old == volume => (volume, path.clone()),
-            Some(old) => ((*old).to_owned(), path.join(old)),
-        };
-        let Some(node) = repository.at(&index, &snapshot, &path).await?.filter(|node| node.subtree.is_some()) else {
-            let hint = format!("`rusuban ls {job}` shows what it has");
-            return Err(Told::missing(format!("{} has no volume `{old}`; {hint}", source.name)));
-        };
-        let from = Stored::Repository { node: Box::new(node), id: id.short() };
-        parts.push(Part { old, new: (*new).to_owned(), from });
-    }
-    let watch = snapshots::Watch::new(context, source.bytes);
-    Ok((Store::Repository(repository, index, watch), parts))
+    // The job may be gone; what was gathered is the volumes of a container then, unless it is Rusuban's own.
+    let known = known.or_else(|| (source.kind == GATHERED).then(|| DockerSource::Container(source.name.clone())));
+    Ok(Found {
+        backup: Backup::Repository { name: place.to_owned(), id },
+        volume: volume_of(known.as_ref(), &path, &source.name),
+        source: source.name,
+        is_folder: known.is_none() && source.kind == "path" && volume_at(&path).is_none(),
+        known,
+        path,
+        is_archive: false,
+    })
 }
 
-async fn in_bucket(
-    context: &mut Context<'_>,
-    config: &Config,
-    arguments: &Restore,
-    wishes: &[(Option<&str>, &str)],
-) -> anyhow::Result<(Store, Vec<Part>)> {
-    let Some((bucket, manifest)) = backups::find(context, config, &arguments.which).await? else {
+async fn in_bucket(context: &mut Context<'_>, config: &Config, arguments: &Restore) -> anyhow::Result<Found> {
+    let Some((bucket, _, manifest)) = backups::find(context, config, &arguments.which).await? else {
         return Err(Told::missing("so nothing was restored".into()));
     };
     let names: Vec<String> = manifest.sources.iter().map(|source| source.name.clone()).collect();
     let source = &manifest.sources[choose(&names, arguments.source.as_deref())?];
     let known = of_docker(config, &arguments.which, &source.name);
-    let place = plain::original_place(source);
     if source.kind != SourceKind::Tree {
         return Err(Told::usage(format!("{} is no folder, and no volume can be made of it", source.name)));
     }
-    let Some(place) = place.filter(|_| !matches!(known, Some(DockerSource::Container(_)))) else {
-        return Err(Told::usage(format!(
-            "{} was gathered from several places, which are one archive: bring it back with --to FOLDER",
-            source.name
-        )));
-    };
-    let volume = volume_of(known.as_ref(), &place, &source.name);
-    let new = match wishes {
-        [(old, new)] if old.is_none_or(|old| old == volume) => (*new).to_owned(),
-        _ => return Err(Told::missing(format!("{} is the volume {volume} and no other", source.name))),
-    };
-    let part = Part { old: volume, new, from: Stored::Plain };
-    let watch = backups::Watch::new(context, source.stored.bytes, &arguments.which)?;
-    let name = source.name.clone();
-    Ok((Store::Plain(bucket, Box::new(manifest), name, watch), vec![part]))
+    let place = plain::original_place(source);
+    let is_archive = place.is_none() || matches!(known, Some(DockerSource::Container(_)));
+    let path = place.unwrap_or_default();
+    Ok(Found {
+        backup: Backup::Bucket {
+            name: bucket,
+            job: manifest.job.clone(),
+            id: manifest.id.clone(),
+            identity: arguments.which.key_file()?,
+        },
+        source: source.name.clone(),
+        volume: volume_of(known.as_ref(), &path, &source.name),
+        is_folder: known.is_none() && !is_archive && volume_at(&path).is_none(),
+        known,
+        path,
+        is_archive,
+    })
+}
+
+impl Found {
+    /// The volumes that were asked for, each with the one that it is to fill.
+    fn parts(&self, job: &str, wishes: &[(Option<&str>, &str)]) -> anyhow::Result<Vec<Part>> {
+        self.refuse_archive()?;
+        let is_container = matches!(self.known, Some(DockerSource::Container(_)));
+        let is_plain = matches!(self.backup, Backup::Bucket { .. });
+        let part = |(old, new): &(Option<&str>, &str)| {
+            let (old, path) = match old {
+                None if is_container => {
+                    return Err(Told::usage(format!(
+                        "{0} are the volumes of a container: `--to-volume OLD=NEW` for each; `rusuban ls {job}` shows them",
+                        self.source
+                    )));
+                }
+                None => (self.volume.clone(), self.path.clone()),
+                Some(old) if !is_container && *old == self.volume => (self.volume.clone(), self.path.clone()),
+                Some(_) if is_plain => {
+                    return Err(Told::missing(format!("{} is the volume {} and no other", self.source, self.volume)));
+                }
+                Some(old) => ((*old).to_owned(), self.path.join(old)),
+            };
+            Ok(Part { old, new: (*new).to_owned(), path })
+        };
+        wishes.iter().map(part).collect()
+    }
+
+    /// All volumes of the source.
+    async fn all(&self, config: &Config) -> anyhow::Result<Vec<Part>> {
+        self.refuse_archive()?;
+        let part = |old: String, path: PathBuf| Part { new: old.clone(), old, path };
+        match &self.known {
+            Some(DockerSource::Container(container)) => {
+                let volumes = volumes_of(config, container).await?;
+                Ok(volumes.into_iter().map(|(volume, title)| part(volume, self.path.join(title))).collect())
+            }
+            _ => Ok(vec![part(self.volume.clone(), self.path.clone())]),
+        }
+    }
+
+    fn refuse_archive(&self) -> anyhow::Result<()> {
+        if self.is_archive {
+            return Err(Told::usage(format!(
+                "{} was gathered from several places, which are one archive: bring it back with --to FOLDER",
+                self.source
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// The volume that a source was: as the job says, or as it shows in where it was read.
@@ -237,134 +273,5 @@ fn volume_of(known: Option<&DockerSource>, path: &Path, source: &str) -> String 
     match known {
         Some(DockerSource::Volume(name)) => name.clone(),
         _ => volume_at(path).unwrap_or(source).to_owned(),
-    }
-}
-
-/// Fills one. When it does not succeed, a volume that was made is removed again, and one that was there is as it was.
-async fn fill(engine: &Engine, store: &Store, part: &Part, replace: bool, spool: &Path) -> anyhow::Result<Filled> {
-    let what = || format!("restore {} into the volume {}", part.old, part.new);
-    let vessel = engine.vessel(&part.new, &part.old).await.with_context(what)?;
-    let done = match &vessel.seat {
-        Seat::Here(folder) => write(engine, store, part, &vessel, folder, replace).await,
-        Seat::Hidden(why) => {
-            let writing = volumes_afar::write(engine, store, part, &vessel, replace, spool).await;
-            writing.with_context(|| format!("{why}, and is written by a container"))
-        }
-    };
-    if done.is_err() && vessel.is_new {
-        // If it cannot be removed, it is there, and nothing uses it.
-        let _ = engine.remove_volume(&vessel.name).await;
-    }
-    done.with_context(what)
-}
-
-async fn write(
-    engine: &Engine,
-    store: &Store,
-    part: &Part,
-    vessel: &Vessel,
-    folder: &Path,
-    replace: bool,
-) -> anyhow::Result<Filled> {
-    refuse_full(folder, &vessel.name, replace)?;
-    let inner = folder.join(UNFINISHED);
-    let done = match store.read(part, &inner).await {
-        Ok(done) => done,
-        Err(error) => {
-            // What cannot be removed is removed by the next try.
-            let folder = folder.to_owned();
-            let _ = tokio::task::spawn_blocking(move || remove_unfinished(&folder)).await;
-            return Err(error);
-        }
-    };
-    engine.refuse_in_use(&vessel.name).await?;
-    let there = tokio::task::spawn_blocking(move || tree::unfold(&inner)).await.context("a thread died")??;
-    done.must_be(there)?;
-    Ok(done)
-}
-
-/// What an earlier try left does not count.
-///
-/// # Errors
-/// When there is something in it that is not to be replaced.
-pub(super) fn refuse_full(folder: &Path, volume: &str, replace: bool) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("look into {}", folder.display()))? {
-        if !is_unfinished(&entry?.file_name()) && !replace {
-            bail!("there is a volume `{volume}` already, and it is not empty: choose another name, or say --replace");
-        }
-    }
-    Ok(())
-}
-
-/// Whether a name is one that we, or the restore that we ask, give to what is not whole yet.
-fn is_unfinished(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(UNFINISHED.as_bytes()) || name.starts_with(format!(".{UNFINISHED}.rusuban-").as_bytes())
-}
-
-/// Removes what is not whole.
-///
-/// # Errors
-/// When that cannot be done.
-pub(super) fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if is_unfinished(&entry.file_name()) {
-            let path = entry.path();
-            if entry.file_type()?.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
-        }
-    }
-    Ok(())
-}
-
-impl Filled {
-    /// Fails unless there are as many entries as there must be.
-    pub(super) fn must_be(&self, there: u64) -> anyhow::Result<()> {
-        ensure!(
-            there == self.entries,
-            "it has {there} entries instead of {}; something else writes to it",
-            self.entries
-        );
-        Ok(())
-    }
-}
-
-impl Store {
-    /// Restores a part so that it is at `to` itself.
-    pub(super) async fn read(&self, part: &Part, to: &Path) -> anyhow::Result<Filled> {
-        match (self, &part.from) {
-            (Self::Repository(repository, index, watch), Stored::Repository { node, id }) => {
-                if to.exists() {
-                    let old = to.to_owned();
-                    tokio::task::spawn_blocking(move || std::fs::remove_dir_all(old)).await??;
-                }
-                let (to, id, node) = (to.to_owned(), id.clone(), node.as_ref().clone());
-                let wish = Wish { to, replace: false, dry_run: false, only: None, id, is_database: false };
-                let listener = Arc::clone(&watch.listener) as Arc<dyn Listener>;
-                let done = repository.restore(index, node, wish, listener, watch.cancelled.clone()).await?;
-                ensure!(done.failed == 0, "files that could not be restored: {}", done.failures.join("; "));
-                Ok(Filled { entries: done.entries, bytes: done.bytes, warnings: done.warnings })
-            }
-            (Self::Plain(bucket, manifest, name, watch), _) => {
-                let done = plain::restore(bucket, manifest, Some(name), to, true, &watch.reading).await?;
-                Ok(Filled { entries: done.entries, bytes: done.bytes, warnings: done.warnings })
-            }
-            (Self::Repository(..), Stored::Plain) => bail!("it is not in the repository"),
-        }
-    }
-
-    /// Whether it was asked to stop.
-    pub(super) fn is_cancelled(&self) -> bool {
-        match self {
-            Self::Repository(.., watch) => watch.cancelled.is_cancelled(),
-            Self::Plain(.., watch) => watch.reading.cancelled.is_cancelled(),
-        }
-    }
-
-    fn end(&self) {
-        match self {
-            Self::Repository(.., watch) => watch.end(),
-            Self::Plain(.., watch) => watch.end(),
-        }
     }
 }

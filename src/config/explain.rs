@@ -17,6 +17,8 @@ use super::{
 pub(super) struct Known<'a> {
     /// Keys beside the struct's own, at the top of the file.
     pub(super) also: &'a [&'a str],
+    /// Whose keys those are, such as `job`; empty: they belong to the struct's own.
+    pub(super) whose: &'a str,
     /// The struct's keys that belong at the top of the file; asked for only when there is a mistake.
     pub(super) top: &'a dyn Fn() -> Vec<String>,
     /// Where to look when a key is missing.
@@ -37,7 +39,7 @@ pub(super) struct Wrong<'e> {
 }
 
 /// What other tools call it, and what it is called here.
-const SYNONYMS: [(&str, &str); 38] = [
+const SYNONYMS: [(&str, &str); 41] = [
     ("address", "url"),
     ("arguments", "command"),
     ("at", "schedule"),
@@ -52,6 +54,8 @@ const SYNONYMS: [(&str, &str); 38] = [
     ("environment", "env"),
     ("every", "schedule"),
     ("exec", "command"),
+    ("expect_contains", "contains"),
+    ("expect_status", "status"),
     ("ignore", "exclude"),
     ("interval", "schedule"),
     ("locale", "time_zone"),
@@ -71,6 +75,7 @@ const SYNONYMS: [(&str, &str); 38] = [
     ("run", "command"),
     ("script", "shell"),
     ("target", "bucket"),
+    ("timeout", "patience"),
     ("type", "kind"),
     ("tz", "time_zone"),
     ("uri", "url"),
@@ -122,8 +127,8 @@ fn unknown_key(name: &str, expected: &[&str], path: &[Step], known: &Known<'_>) 
         }
         Some(meant) => format!("did you mean `{meant}`?"),
         None if expected.is_empty() => "no key is known here".to_owned(),
-        None if also.is_empty() => format!("the keys here are {}", quote(expected)),
-        None => format!("the keys here are {}\nand those of every job: {}", quote(expected), quote(also)),
+        None if also.is_empty() || known.whose.is_empty() => format!("the keys here are {}", quote(&all)),
+        None => format!("the keys here are {}\nand those of every {}: {}", quote(expected), known.whose, quote(also)),
     };
     (problem.hint(hint), meant)
 }
@@ -209,6 +214,12 @@ fn one_unknown_key() -> DeTable<'static> {
 /// A word such as `all`, alone, that goes with a value.
 fn needs_a_value(wrong: &Wrong<'_>) -> Problem {
     let word = wrong.value.and_then(|value| value.get_ref().as_str()).unwrap_or_default();
+    if let [Step::Key(table)] = wrong.path
+        && table == "provider"
+    {
+        return Problem::new("", format!("`{word}` has keys of its own"))
+            .hint(format!("write `[{table}.{word}]`, and its keys below it"));
+    }
     let example = match word {
         "all" => "5",
         "command" => "[\"pass\", \"show\", \"s3\"]",
@@ -231,6 +242,14 @@ fn one_of(wrong: &Wrong<'_>) -> Problem {
         return Problem::new("", format!("`{word}` takes no value")).hint(format!("write `\"{word}\"`"));
     }
     let words = words(wrong.path).unwrap_or_default();
+    if let Some(DeValue::Table(table)) = value
+        && table.len() > 1
+        && table.keys().all(|key| words.iter().any(|word| *word == **key.get_ref()))
+        && !PLACES.iter().any(|place| words.iter().any(|word| word == place))
+    {
+        let keys: Vec<&str> = table.keys().map(|key| &**key.get_ref()).collect();
+        return Problem::new("", format!("only one of {} belongs here", quote(&keys))).hint("keep one of them");
+    }
     let words: Vec<&str> = words.iter().map(|word| if word == "all" { "{ all = 5 }" } else { word }).collect();
     match (value, words.as_slice()) {
         (Some(DeValue::Table(table)), PLACES) if table.len() > 1 => {

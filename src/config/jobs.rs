@@ -12,9 +12,11 @@ use super::{
     units::Span,
 };
 use crate::{
+    docker::On,
     job::Job,
     kinds::{self, KINDS, KindEntry, Site},
     model::JobName,
+    notify::routes::{Notify, Target},
     policy::{History, Hooks, MissedPolicy, OnCrash, Overlap, Policies, Retry},
     schedule::Schedule,
 };
@@ -35,6 +37,9 @@ pub(super) struct JobKeys {
     pub time_zone: Option<String>,
     /// It runs when all of these jobs have succeeded since it last ran.
     pub after: Vec<JobName>,
+    /// It runs when this happens to containers: `container-died`, `container-unhealthy`, `container-oom`, `container-started`, a list
+    /// of these, or `{ event = "died", containers = ["blog"] }`.
+    pub on: Option<On>,
     /// Each start is put off by a random time up to this [default: 0s].
     pub jitter: Option<Span>,
     /// What becomes of slots that went by unseen [default: the kind's].
@@ -59,16 +64,21 @@ pub(super) struct JobKeys {
     pub hooks: Hooks,
     /// How much history is kept [default: 1000 runs, 400 days].
     pub history: Option<History>,
+    /// Who is told what: notifiers of rusuban.toml [default: the settings'].
+    pub notify: Option<Notify>,
+    /// What is expected of it; what is missed is told.
+    pub target: Target,
 }
 
 /// Their names.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 21] = [
     "kind",
     "description",
     "enabled",
     "schedule",
     "time_zone",
     "after",
+    "on",
     "jitter",
     "missed",
     "missed_window",
@@ -81,6 +91,8 @@ pub(super) const KEYS: [&str; 18] = [
     "class",
     "hooks",
     "history",
+    "notify",
+    "target",
 ];
 
 /// What a job file says.
@@ -104,8 +116,12 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
     }
 
     let before = found.len();
-    let mut common =
-        read::read(common, |keys| JobKeys::deserialize(keys), &Known { also: &[], top: &Vec::new, help: "" }, found);
+    let mut common = read::read(
+        common,
+        |keys| JobKeys::deserialize(keys),
+        &Known { also: &[], whose: "", top: &Vec::new, help: "" },
+        found,
+    );
     let keys = common.value.take().unwrap_or_default();
     let mut problems = check(&keys);
     if !keys.after.is_empty() && keys.schedule.is_some() {
@@ -113,6 +129,10 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
             Problem::new("after", "a job has a schedule or waits for other jobs, not both")
                 .hint("remove `schedule` or `after`"),
         );
+    }
+    if let Some(notify) = &keys.notify {
+        let is_list = table.get_ref().get("notify").is_some_and(|value| value.get_ref().as_array().is_some());
+        problems.extend(check_notify("notify", notify, is_list, settings));
     }
     let schedule = schedule(name, &keys, settings, &mut problems);
     let entry = keys.kind.as_deref().and_then(kinds::find);
@@ -132,7 +152,7 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
     let kind = entry.and_then(|entry| {
         let top = || schema::top_keys(&schema::of_kind(entry));
         let help = format!("`rusuban kinds {}` shows an example", entry.name);
-        let mut own = read::read(own, entry.parse, &Known { also: &KEYS, top: &top, help: &help }, found);
+        let mut own = read::read(own, entry.parse, &Known { also: &KEYS, whose: "job", top: &top, help: &help }, found);
         let kind = own.value.take()?;
         let site = Site {
             job: Some(name.clone()),
@@ -141,7 +161,8 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
             is_draft: keys.enabled == Some(false),
         };
         found.extend(own.place(kind.check(&site)));
-        secrets = kind.secrets();
+        // Those of a draft, as an example is, may still have to be written down.
+        secrets = if site.is_draft { Vec::new() } else { kind.secrets() };
         Some(kind)
     });
     let after = keys.after.clone();
@@ -153,6 +174,9 @@ pub(super) fn read(name: &JobName, text: &str, table: &Table<'_>, settings: &Set
         enabled: keys.enabled.unwrap_or(true),
         schedule,
         after: keys.after.clone(),
+        notify: keys.notify.clone().unwrap_or_default().or(settings.defaults.notify.as_ref()),
+        target: keys.target,
+        on: keys.on.clone(),
         policies: policies(keys, entry, settings),
         source: text.into(),
     });
@@ -181,6 +205,7 @@ fn kind_is_missing(own: &Table<'_>) -> Found {
 /// What only shows when the values are looked at.
 fn check(keys: &JobKeys) -> Vec<Problem> {
     let mut problems = check_policies("", keys.timeout, keys.retry);
+    problems.extend(keys.on.iter().flat_map(On::check));
     for (index, lock) in keys.locks.iter().enumerate() {
         if lock.trim().is_empty() {
             problems.push(Problem::new(format!("locks[{index}]"), "a lock needs a name"));
@@ -215,6 +240,23 @@ pub(super) fn check_policies(prefix: &str, timeout: Option<Span>, retry: Option<
     problems
 }
 
+/// Notifiers that rusuban.toml does not have, in a job's `notify` or the settings' default for it.
+pub(super) fn check_notify(key: &str, notify: &Notify, is_list: bool, settings: &Settings) -> Vec<Problem> {
+    let known: Vec<&str> = settings.notifiers.keys().map(String::as_str).collect();
+    let unknown = |(place, name): (String, &str)| {
+        let place = if is_list { place.trim_start_matches(".to") } else { &place };
+        let hint = if known.is_empty() {
+            format!("write `[notifier.{name}]` there, with a `kind`")
+        } else {
+            suggest(name, &known, "the notifiers are")
+        };
+        let problem =
+            || Problem::new(format!("{key}{place}"), format!("rusuban.toml has no notifier `{name}`")).hint(hint);
+        (!known.contains(&name)).then(problem)
+    };
+    notify.names().filter_map(unknown).collect()
+}
+
 fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut Vec<Problem>) -> Option<Schedule> {
     let zone = match keys.time_zone.as_deref().map(settings::zone) {
         None => settings.time_zone,
@@ -228,7 +270,7 @@ fn schedule(name: &JobName, keys: &JobKeys, settings: &Settings, problems: &mut 
     match Schedule::parse(keys.schedule.as_deref()?, zone, name) {
         Ok(schedule) => Some(schedule),
         Err(wrong) => {
-            problems.push(Problem { key: "schedule".to_owned(), message: wrong.message, hint: wrong.hint });
+            problems.push(Problem { hint: wrong.hint, ..Problem::new("schedule", wrong.message) });
             None
         }
     }

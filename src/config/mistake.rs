@@ -36,12 +36,20 @@ pub struct Problem {
     pub message: String,
     /// How to mend it.
     pub hint: Option<String>,
+    /// Of a text, the part that is meant: bytes of its value.
+    pub within: Option<Range<usize>>,
 }
 
 impl Problem {
     /// A problem with the value at `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), hint: None }
+        Self { key: key.into(), message: message.into(), hint: None, within: None }
+    }
+
+    /// Of the text at its key only this part is meant, in bytes of the value.
+    #[must_use]
+    pub fn within(self, part: Range<usize>) -> Self {
+        Self { within: Some(part), ..self }
     }
 
     /// With a hint how to mend it.

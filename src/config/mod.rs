@@ -11,12 +11,15 @@ use std::{
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-use crate::{clock::Clock, http, job::Job, kinds::Services, model::JobName, repository::settings::Shelf};
+use crate::{
+    clock::Clock, http, job::Job, kinds::Services, model::JobName, notify::routes::Notify, repository::settings::Shelf,
+};
 
 mod explain;
 mod home;
 mod jobs;
 pub mod mistake;
+mod notifiers;
 mod place;
 mod read;
 pub mod schema;
@@ -25,6 +28,7 @@ mod secrets;
 pub mod settings;
 mod syntax;
 pub mod units;
+mod watching;
 
 use explain::Known;
 pub use home::{Environment, Home};
@@ -145,12 +149,19 @@ impl Config {
             // One that cannot be read is told by whoever opens the repository.
             known.extend(repository.secrets().filter_map(|source| (self.secrets.0)(source).ok()));
         }
+        // What cannot be read is told when something is sent.
+        let of_notifiers = self.settings.notifiers.values().flat_map(|notifier| notifier.notifier.secrets());
+        known.extend(of_notifiers.filter_map(|source| (self.secrets.0)(&source).ok()));
+        known.extend(self.settings.notify.secrets().filter_map(|source| (self.secrets.0)(source).ok()));
+        let notifiers = self.settings.notifiers.iter();
         Ok(Arc::new(Services {
             home: self.home.path().to_owned(),
             spool: self.settings.data.join("spool"),
             store: self.settings.data.join("rusuban.db"),
             buckets,
             repositories,
+            rules: Arc::new(self.settings.rules()),
+            notifiers: notifiers.map(|(name, notifier)| (name.clone(), Arc::new(notifier.clone()))).collect(),
             docker: self.settings.docker.clone(),
             time_zone: self.settings.time_zone,
             http: http::client()?,
@@ -185,10 +196,23 @@ fn load_settings(
         return settings;
     }
     let mut found = Vec::new();
-    let known = Known { also: &[], top: &|| schema::top_keys(&schema::settings()), help: "" };
-    let mut reading = read::read(table.clone(), |keys| SettingsFile::deserialize(keys), &known, &mut found);
+    let known =
+        Known { also: &[notifiers::TABLE], whose: "", top: &|| schema::top_keys(&schema::settings()), help: "" };
+    let mut rest = table.clone();
+    let notifiers = notifiers::take(&mut rest, &mut found);
+    let mut reading = read::read(rest, |keys| SettingsFile::deserialize(keys), &known, &mut found);
     let file = reading.value.take().unwrap_or_default();
     let mut settings = Settings::new(file, home, environment, &mut problems);
+    settings.notifiers = notifiers;
+    if let Some(by_default) = &settings.defaults.notify {
+        let defaults = table.get_ref().get("defaults").and_then(|defaults| defaults.get_ref().as_table());
+        let notify = defaults.and_then(|defaults| defaults.get("notify"));
+        let is_list = notify.is_some_and(|notify| notify.get_ref().as_array().is_some());
+        problems.extend(jobs::check_notify("defaults.notify", by_default, is_list, &settings));
+    }
+    if let Some(instead) = &settings.notify.instead {
+        problems.extend(jobs::check_notify("notify.instead", &Notify::all(instead.clone()), true, &settings));
+    }
     settings.add_names(table.get_ref());
     found.extend(reading.place(problems));
     let sources: Vec<_> = settings
@@ -198,6 +222,8 @@ fn load_settings(
         .chain(settings.repositories.values().flat_map(|repository| repository.secrets()))
         .chain(settings.docker.secrets())
         .cloned()
+        .chain(settings.notifiers.values().flat_map(|notifier| notifier.notifier.secrets()))
+        .chain(settings.notify.secrets().cloned())
         .collect();
     secrets::check(home, environment, &sources, &table, &mut found, |at, message, hint| {
         warnings.push(Mistake::at(&shown, &text, &at, message, Some(hint)));
@@ -242,6 +268,7 @@ fn placed(shown: &Path, text: &str, found: Vec<Found>) -> Vec<Mistake> {
         .into_iter()
         .map(|Found { at, problem }| {
             let message = problem.message.replace("``", "an empty text");
+            let at = problem.within.as_ref().map_or(at.clone(), |part| place::inside(text, &at, part));
             if at.is_empty() && problem.key.is_empty() && at.start == 0 {
                 Mistake::of_file(shown, message, problem.hint)
             } else {

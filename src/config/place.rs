@@ -143,3 +143,79 @@ pub(super) fn of(table: &Table<'_>, key: &str) -> Range<usize> {
     }
     place
 }
+
+/// Where a part of a text's value is written, when the text itself is written at `at`.
+pub(super) fn inside(file: &str, at: &Range<usize>, part: &Range<usize>) -> Range<usize> {
+    let Some(written) = file.get(at.clone()) else { return at.clone() };
+    let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| written.starts_with(quote));
+    let Some(quote) = quote else { return at.clone() };
+    let mut start = quote.len();
+    // A line break right behind three quotes is not part of the value.
+    if quote.len() == 3 {
+        start += written[start..].strip_prefix("\r\n").map_or(usize::from(written[start..].starts_with('\n')), |_| 2);
+    }
+    let has_escapes = quote.starts_with('"');
+    let (mut value, mut found) = (0, [None; 2]);
+    let mut rest = start;
+    while rest < written.len() {
+        let Some(letter) = written[rest..].chars().next() else { break };
+        let (length, bytes) = match letter {
+            '\\' if has_escapes => escape(&written[rest..]),
+            letter => (letter.len_utf8(), letter.len_utf8()),
+        };
+        // What stands for nothing is not where something begins.
+        for (wanted, place) in [part.start, part.end].into_iter().zip(&mut found).filter(|_| bytes > 0) {
+            if value >= wanted && place.is_none() {
+                *place = Some(rest);
+            }
+        }
+        rest += length;
+        value += bytes;
+    }
+    let end = written.len() - quote.len().min(written.len());
+    let [first, last] = found.map(|place| at.start + place.unwrap_or(end).min(end));
+    if first < last { first..last } else { first..first }
+}
+
+/// How long an escape is in the file, and how long what it stands for.
+fn escape(written: &str) -> (usize, usize) {
+    let long = |digits: usize| {
+        let letter = written.get(2..2 + digits).and_then(|code| char::from_u32(u32::from_str_radix(code, 16).ok()?));
+        (2 + digits, letter.map_or(1, char::len_utf8))
+    };
+    match written.as_bytes().get(1) {
+        Some(b'u') => long(4),
+        Some(b'U') => long(8),
+        Some(b'x') => long(2),
+        // A backslash at a line's end takes all white space that follows.
+        Some(b'\n' | b'\r' | b' ' | b'\t') => (1 + (written.len() - 1 - written[1..].trim_start().len()), 0),
+        Some(_) => (1 + written[1..].chars().next().map_or(0, char::len_utf8), 1),
+        None => (1, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_text_is_found_where_it_is_written() {
+        for (file, value, part, expected) in [
+            (r#"k = "status = 200""#, "status = 200", "=", r#"="#),
+            (r#"k = "body contains \"é\" and x""#, "body contains \"é\" and x", "x", "x"),
+            (r#"k = "a \u00e9 \t b""#, "a é \t b", "b", "b"),
+            ("k = 'it is'", "it is", "is", "is"),
+            ("k = \"\"\"\nfirst\nsecond\"\"\"", "first\nsecond", "second", "second"),
+            ("k = '''\na \\ b'''", "a \\ b", "b", "b"),
+            ("k = \"\"\"a \\\n   b\"\"\"", "a b", "b", "b"),
+        ] {
+            let table: toml::Table = file.parse().unwrap();
+            assert_eq!(table["k"].as_str(), Some(value), "{file}");
+            let start = value.find(part).unwrap();
+            let found = inside(file, &(4..file.len()), &(start..start + part.len()));
+            assert_eq!(&file[found], expected, "{file}");
+        }
+        // What is missing at its end is missing before the last quote.
+        assert_eq!(inside("k = \"a and \"", &(4..12), &(6..6)), 11..11);
+    }
+}

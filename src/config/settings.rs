@@ -1,5 +1,5 @@
 //! `rusuban.toml`.
-use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use chrono_tz::Tz;
 use schemars::JsonSchema;
@@ -13,12 +13,21 @@ use super::{
     mistake::{Problem, nearest},
     secrets,
     units::Span,
+    watching::{self, Maintenance, WatchKeys, WebKeys},
 };
 use crate::{
     bucket::settings::BucketSettings,
+    coverage::CoverageSettings,
     docker::{Docker, DockerSettings},
+    notify::{
+        delivery::DeliverySettings,
+        plan::{Ear, Rules},
+        routes::Notify,
+        settings::NotifierSettings,
+    },
     policy::{History, MissedPolicy, OnCrash, Overlap, Retry},
     repository::settings::RepositorySettings,
+    watch::WatchSettings,
 };
 
 /// The bucket that is always there.
@@ -38,10 +47,20 @@ pub struct SettingsFile {
     pub repository: BTreeMap<String, RepositorySettings>,
     /// The Docker engine whose containers jobs look after.
     pub docker: DockerSettings,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
+    /// How news reach people, whatever the line does.
+    pub notify: DeliverySettings,
     /// How many runs of each class are at work at once [default: disk = 1, network = 4].
     pub limits: BTreeMap<String, NonZeroU32>,
+    /// How checks are looked at.
+    pub watch: WatchKeys,
+    /// When sites are worked on.
+    pub maintenance: Vec<Maintenance>,
+    /// What others reach through the network.
+    pub web: WebKeys,
 }
 
 /// What jobs do that do not say otherwise. Each key is one of a job file.
@@ -64,6 +83,8 @@ pub struct Defaults {
     pub on_crash: Option<OnCrash>,
     /// How much history is kept [default: 1000 runs, 400 days].
     pub history: Option<History>,
+    /// Who is told what [default: nobody].
+    pub notify: Option<Notify>,
 }
 
 /// The settings, defaults filled in.
@@ -77,12 +98,22 @@ pub struct Settings {
     pub buckets: BTreeMap<String, BucketSettings>,
     /// Repositories by name.
     pub repositories: BTreeMap<String, RepositorySettings>,
+    /// Notifiers by name.
+    pub notifiers: BTreeMap<String, NotifierSettings>,
     /// The Docker engine.
     pub docker: Docker,
+    /// What need not be kept.
+    pub coverage: CoverageSettings,
     /// What jobs do that do not say otherwise.
     pub defaults: Defaults,
+    /// How news reach people.
+    pub notify: DeliverySettings,
     /// Places by class, where the settings say so.
     pub limits: BTreeMap<String, usize>,
+    /// What is said of checks as a whole.
+    pub watch: WatchSettings,
+    /// Where others may call.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -111,11 +142,39 @@ impl Settings {
             problems.extend(repository.check(&key, &known));
         }
         problems.extend(file.docker.check());
+        problems.extend(file.coverage.check());
         let docker =
             file.docker.docker(|name| environment.get(name).map(str::to_owned), &secrets::reader(home, environment));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
-        let (repositories, defaults) = (file.repository, file.defaults);
-        Self { time_zone, data, buckets, repositories, docker, defaults, limits }
+        let watch = watching::settings(file.watch, file.maintenance, time_zone, problems);
+        let listen = watching::listen(&file.web, problems);
+        problems.extend(file.notify.check());
+        let (repositories, coverage, defaults, notify) = (file.repository, file.coverage, file.defaults, file.notify);
+        let notifiers = BTreeMap::new();
+        Self {
+            time_zone,
+            data,
+            buckets,
+            repositories,
+            notifiers,
+            docker,
+            coverage,
+            defaults,
+            notify,
+            limits,
+            watch,
+            listen,
+        }
+    }
+
+    /// What notifiers are told by.
+    pub(super) fn rules(&self) -> Rules {
+        let ear = |of: &NotifierSettings| Ear { min_severity: of.common.min_severity, quiet: of.common.quiet };
+        Rules {
+            ears: self.notifiers.iter().map(|(name, of)| (name.clone(), ear(of))).collect(),
+            group: self.notify.group.0,
+            time_zone: self.time_zone,
+        }
     }
 
     /// Adds the buckets and repositories that are named and wrong, so that jobs which use them are not called wrong for it.
@@ -133,7 +192,7 @@ impl Settings {
     }
 }
 
-fn check_name(key: &str, name: &str, of: &str) -> Option<Problem> {
+pub(super) fn check_name(key: &str, name: &str, of: &str) -> Option<Problem> {
     let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     (name.is_empty() || !fine).then(|| {
         Problem::new(key, format!("`{name}` cannot be a {of}'s name"))

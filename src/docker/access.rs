@@ -27,6 +27,8 @@ pub const CONTAINERS: Access = of("GET", "/containers/json", "list the container
 /// See [`Engine::container`](super::Engine::container).
 pub const CONTAINER: Access =
     of("GET", "/containers/{container}/json", "look at a container; shows the passwords in its environment");
+/// See [`Engine::processes`](super::Engine::processes).
+pub const TOP: Access = of("GET", "/containers/{container}/top", "know which databases run in a container");
 /// See [`Engine::start`](super::Engine::start).
 pub const START: Access = of("POST", "/containers/{container}/start", "start a container");
 /// See [`Engine::stop`](super::Engine::stop).
@@ -67,8 +69,17 @@ pub const LOAD: Access = of("POST", "/images/load", "give the engine an image");
 pub const COMMIT: Access = of("POST", "/commit", "make a snapshot of a container");
 /// See [`Engine::events`](super::Engine::events).
 pub const EVENTS: Access = of("GET", "/events", "know how long a container stood still");
+/// See [`Engine::volumes`](super::Engine::volumes).
+pub const VOLUMES: Access = of("GET", "/volumes", "list the volumes");
 /// See [`Engine::volume`](super::Engine::volume).
 pub const VOLUME: Access = of("GET", "/volumes/{volume}", "know where a volume's files are");
+
+/// See [`Engine::vessel`](super::Engine::vessel).
+pub const CREATE_VOLUME: Access = of("POST", "/volumes/create", "make a volume that is to be filled");
+/// See [`Engine::remove_volume`](super::Engine::remove_volume).
+pub const REMOVE_VOLUME: Access = of("DELETE", "/volumes/{volume}", "remove a volume");
+/// See [`Spec::create`](super::Spec::create).
+pub const CREATE_NETWORK: Access = of("POST", "/networks/create", "make a network");
 
 /// See [`Spec::of`](super::Spec::of).
 pub const NETWORK: Access = of("GET", "/networks/{network}", "know how a network of a container was made");

@@ -1,4 +1,6 @@
 //! Which containers are meant.
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,25 @@ impl Choice {
         problems
     }
 
+    /// Whether a container of this name and with these labels is meant, whatever it does.
+    #[must_use]
+    pub fn is_meant(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let fits = |patterns: &[String]| {
+            patterns.iter().any(|one| Glob::new(one).is_ok_and(|glob| glob.compile_matcher().is_match(name)))
+        };
+        let is_chosen = self.all
+            || fits(&self.containers)
+            || labels.get(PROJECT).is_some_and(|project| self.compose.contains(project))
+            || self.label.iter().any(|label| has_label(labels, label));
+        is_chosen && !fits(&self.exclude)
+    }
+
+    /// Whether it names a container itself, and not only a pattern that fits.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.exact_names().any(|exact| exact == name)
+    }
+
     /// The containers among `all` that are meant. Those that have ended are meant when they are named, by pattern, label or
     /// project; by `all` only those that are up.
     #[must_use]
@@ -96,7 +117,7 @@ impl Choice {
             is_in(&named, &container.name)
                 || (self.all && container.state.is_up())
                 || project.is_some_and(|project| self.compose.contains(project))
-                || self.label.iter().any(|label| has_label(container, label))
+                || self.label.iter().any(|label| has_label(&container.labels, label))
         };
         let fits = |container: &&Listed| is_meant(container) && !is_in(&excluded, &container.name);
         let none_named = |(_, matcher): &&(String, GlobMatcher)| !all.iter().any(|one| matcher.is_match(&one.name));
@@ -104,7 +125,7 @@ impl Choice {
             named.iter().filter(none_named).partition(|(name, _)| is_pattern(name));
         let none_of = |fits: &dyn Fn(&Listed) -> bool| !all.iter().any(fits);
         let projects = self.compose.iter().filter(|project| none_of(&|one| one.labels.get(PROJECT) == Some(project)));
-        let labels = self.label.iter().filter(|label| none_of(&|one| has_label(one, label)));
+        let labels = self.label.iter().filter(|label| none_of(&|one| has_label(&one.labels, label)));
         Chosen {
             containers: all.iter().filter(fits).cloned().collect(),
             missing: (names.into_iter().map(|(name, _)| format!("no container `{name}`")))
@@ -117,10 +138,10 @@ impl Choice {
     }
 }
 
-fn has_label(container: &Listed, label: &str) -> bool {
+fn has_label(labels: &BTreeMap<String, String>, label: &str) -> bool {
     match label.split_once('=') {
-        Some((name, value)) => container.labels.get(name).is_some_and(|found| found == value),
-        None => container.labels.contains_key(label),
+        Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
+        None => labels.contains_key(label),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Containers: which there are, what one is, and what is done to it.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use super::client::{Engine, EngineError, PATIENCE};
 use crate::http;
+
+/// Places of a host that are bound into many containers, and hold nothing of theirs.
+const OF_THE_SYSTEM: [&str; 8] =
+    ["/dev", "/proc", "/sys", "/run", "/var/run", "/etc/localtime", "/etc/timezone", "/lib/modules"];
 
 /// A line of the list of containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,27 @@ pub struct Mount {
     pub is_writable: bool,
 }
 
+impl Mount {
+    /// What people call it: the volume's name, or where the container has it if that is no name for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let is_nameless = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match self.volume.as_deref().filter(|name| !is_nameless(name)) {
+            Some(name) => name.to_owned(),
+            None => Some(self.target.trim_matches('/').replace('/', "-"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "root".into()),
+        }
+    }
+
+    /// Whether it is a part of the host's system that is lent to the container: sockets, clocks and devices, not worth keeping.
+    #[must_use]
+    pub fn is_of_the_system(&self) -> bool {
+        let source = Path::new(&self.source);
+        self.kind == "bind" && OF_THE_SYSTEM.iter().any(|place| source.starts_with(place))
+    }
+}
+
 /// All that the engine says of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Container(Value);
@@ -120,6 +145,13 @@ impl Container {
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.0["Config"]["Labels"][name].as_str()
+    }
+
+    /// All of its labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.0["Config"]["Labels"].as_object().into_iter().flatten();
+        labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
     }
 
     /// What it does.
@@ -226,6 +258,16 @@ impl Engine {
     /// When there is none.
     pub async fn container_with_size(&self, name: &str) -> Result<Container, EngineError> {
         Ok(Container(self.get(&format!("/containers/{name}/json"), &[("size", "1")]).await?))
+    }
+
+    /// The command lines of what runs in it.
+    ///
+    /// # Errors
+    /// When it is not there or does not run.
+    pub async fn processes(&self, name: &str) -> Result<Vec<String>, EngineError> {
+        let said = self.get(&format!("/containers/{name}/top"), &[("ps_args", "-eo pid,args")]).await?;
+        let lines = said["Processes"].as_array().into_iter().flatten();
+        Ok(lines.filter_map(|line| Some(line.as_array()?.last()?.as_str()?.to_owned())).collect())
     }
 
     /// Starts it; one that runs is left alone.

@@ -1,22 +1,46 @@
 //! What the engine says as it happens.
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Engine, EngineError};
+use super::client::{Engine, EngineError, PATIENCE};
 use crate::http;
 
 /// A line longer than this is no event.
 const LONGEST: usize = 1 << 20;
 
+/// Events that are read of one container at once.
+const MOST: usize = 1000;
+/// What is heard of all containers and of their places in networks. Not the commands in them: a health check alone says three
+/// times each time that it looks, and the engine remembers no more than 256 events.
+const FOLLOWED: [&str; 12] = [
+    "start",
+    "die",
+    "destroy",
+    "oom",
+    "health_status",
+    "rename",
+    "kill",
+    "stop",
+    "pause",
+    "unpause",
+    "connect",
+    "disconnect",
+];
+
 /// Something that happened to a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     /// What: `pause`, `die`, `health_status: healthy` …
     pub action: String,
     /// When, in nanoseconds since 1970, by the engine's clock.
     pub at: i64,
+    /// The container's 64 hexadecimal digits.
+    pub id: String,
+    /// What else is said of it: its `name`, its `exitCode`, the `signal` it was sent, and its labels.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Events as they come.
@@ -37,6 +61,51 @@ impl Engine {
         Ok(Events { response, unread: Vec::new() })
     }
 }
+
+impl Engine {
+    /// What happened to a container between two moments, as far as the engine remembers: it ends by itself.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn happened(
+        &self,
+        container: &str,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Event>, EngineError> {
+        let filters = json!({ "type": ["container"], "container": [container] }).to_string();
+        let (since, until) = (since.timestamp().to_string(), until.timestamp().to_string());
+        let query = [("since", since.as_str()), ("until", &until), ("filters", &filters)];
+        let response = self.open(Method::GET, "/events", &query, None).await?;
+        let (mut events, mut all) = (Events { response, unread: Vec::new() }, Vec::new());
+        while let Some(event) = events.next().await? {
+            if all.len() >= MOST {
+                break;
+            }
+            all.push(event);
+        }
+        Ok(all)
+    }
+
+    /// What happens from `since` on to any container: nanoseconds since 1970, by the engine's clock. What it remembers of the time
+    /// before now comes first.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn all_events(&self, since: Option<i64>) -> Result<Events, EngineError> {
+        let filters = json!({ "type": ["container", "network"], "event": FOLLOWED }).to_string();
+        let since = since.map(|at| format!("{}.{:09}", at.div_euclid(SECOND), at.rem_euclid(SECOND)));
+        let mut query = vec![("filters", filters.as_str())];
+        query.extend(since.iter().map(|since| ("since", since.as_str())));
+        // The engine sends the head of its answer at once, whether there is anything to say or not.
+        let opening = self.open(Method::GET, "/events", &query, None);
+        let response = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| EngineError::Silent(PATIENCE))??;
+        Ok(Events { response, unread: Vec::new() })
+    }
+}
+
+/// Nanoseconds in a second.
+const SECOND: i64 = 1_000_000_000;
 
 impl Events {
     /// The next one; none when the engine has ended the stream.
@@ -75,5 +144,14 @@ impl Events {
 }
 
 fn read(said: &Value) -> Option<Event> {
-    Some(Event { action: said["Action"].as_str()?.to_owned(), at: said["timeNano"].as_i64()? })
+    let said_of_it = said["Actor"]["Attributes"].as_object().into_iter().flatten();
+    let attributes: BTreeMap<String, String> =
+        said_of_it.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+    let id = match (said["Type"].as_str(), attributes.get("container")) {
+        (Some("network"), Some(container)) => container.clone(),
+        _ => said["Actor"]["ID"].as_str().unwrap_or_default().to_owned(),
+    };
+    // Podman's own word.
+    let action = said["Action"].as_str().map(|action| if action == "remove" { "destroy" } else { action })?;
+    Some(Event { action: action.to_owned(), at: said["timeNano"].as_i64()?, id, attributes })
 }

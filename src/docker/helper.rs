@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{fs::File, io::AsyncReadExt as _};
 
 use super::{
+    access::{self, Access},
     client::{Engine, EngineError},
     own,
 };
@@ -34,6 +35,26 @@ pub struct Program {
     pub image: String,
     /// Its path there, or its name.
     pub path: String,
+}
+
+impl Program {
+    /// What a container of it needs of the engine.
+    #[must_use]
+    pub fn needs() -> Vec<Access> {
+        const IMAGE: &str = "where no image is named: find or make one of this program";
+        vec![
+            access::CREATE,
+            access::ATTACH,
+            access::START,
+            access::CONTAINER,
+            access::REMOVE,
+            access::WAIT.rarely("know why the container ended too early"),
+            access::IMAGE.rarely(IMAGE),
+            access::IMPORT.rarely(IMAGE),
+            access::IMAGES.rarely("find images of earlier versions of this program"),
+            access::REMOVE_IMAGE.rarely("remove them"),
+        ]
+    }
 }
 
 impl Engine {

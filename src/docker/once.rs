@@ -57,8 +57,6 @@ pub struct Helping {
     pub capabilities: Vec<&'static str>,
     /// A folder of its own on the engine's disk, which goes with it.
     pub spool: Option<String>,
-    /// The engine removes it when it ends.
-    pub removed_at_its_end: bool,
 }
 
 /// A volume or a folder of the engine's host, and where a container sees it.
@@ -227,7 +225,6 @@ impl Helping {
         host["PidsLimit"] = json!(64);
         // Owners' numbers are those of the host, and not of a container that has its own.
         host["UsernsMode"] = json!("host");
-        host["AutoRemove"] = json!(self.removed_at_its_end);
         if let (Some(spool), Some(mounts)) = (&self.spool, host["Mounts"].as_array_mut()) {
             // Without a name it goes with the container.
             mounts.push(json!({ "Type": "volume", "Target": spool }));

@@ -29,6 +29,8 @@ pub struct DockerSettings {
     /// The image of the container that reads volumes which cannot be read from here. It needs nothing but a `rusuban` program
     /// [default: made of this program when it is linked statically, else the image that Rusuban itself runs in].
     pub helper: Option<String>,
+    /// Containers may say in labels of theirs, `rusuban.…`, how jobs that the files have treat them [default: false].
+    pub labels: bool,
 }
 
 /// An engine that nobody has spoken to yet.
@@ -37,6 +39,7 @@ pub struct Docker {
     address: Address,
     certificates: Option<Certificates>,
     helper: Option<String>,
+    labels: bool,
 }
 
 impl DockerSettings {
@@ -85,7 +88,7 @@ impl DockerSettings {
             (Address::Tls(_), None, Some(folder)) => Some(Certificates::of_folder(&folder, reader.clone())),
             _ => None,
         };
-        Docker { address, certificates, helper: self.helper.clone() }
+        Docker { address, certificates, helper: self.helper.clone(), labels: self.labels }
     }
 }
 
@@ -100,7 +103,19 @@ impl Docker {
     /// The engine at `address`.
     #[must_use]
     pub fn at(address: Address) -> Self {
-        Self { address, certificates: None, helper: None }
+        Self { address, certificates: None, helper: None, labels: false }
+    }
+
+    /// The same, and what its containers say in labels counts or not.
+    #[must_use]
+    pub fn with_labels(self, labels: bool) -> Self {
+        Self { labels, ..self }
+    }
+
+    /// Whether what its containers say in labels counts.
+    #[must_use]
+    pub fn heeds_labels(&self) -> bool {
+        self.labels
     }
 
     /// Where it is.
@@ -172,7 +187,11 @@ mod tests {
         assert!(found.certificates().is_some());
         let socket = DockerSettings { host: Some("unix:///b".into()), ..DockerSettings::default() };
         assert!(socket.docker(variable, &reader()).certificates().is_none());
-        let own = DockerSettings { host: Some("tcp://b:1".into()), tls: Some(TlsSettings::default()), helper: None };
+        let own = DockerSettings {
+            host: Some("tcp://b:1".into()),
+            tls: Some(TlsSettings::default()),
+            ..DockerSettings::default()
+        };
         assert_eq!(own.docker(|_| None, &reader()).address(), &Address::Tls("b:1".into()));
     }
 }

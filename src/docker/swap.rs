@@ -64,24 +64,35 @@ pub fn no_restart() -> Value {
     json!({ "Name": "no", "MaximumRetryCount": 0 })
 }
 
-/// Ends a swap, however far it came: the new container stays if it was found well, or if the old one is gone; else it is removed, and
-/// the old one has its name, its restart policy and, if it ran, its process again. Doing it twice is fine.
+/// A swap, and what is there of it.
+struct Standing<'a> {
+    swap: &'a Swap,
+    old: Option<Container>,
+    new: Option<Container>,
+}
+
+/// Ends swaps that belong together, however far they came: the new containers stay if all were found well, or where an old one is gone;
+/// else they are removed, and the old ones have their names, their restart policies and, if they ran, their processes again. `swaps` are
+/// in the order in which the containers are stopped. Doing it twice is fine.
 ///
 /// # Errors
 /// When the engine does not answer or refuses; what was done until then stays done, and it can be tried again.
-pub async fn settle(engine: &Engine, swap: &Swap) -> anyhow::Result<Settled> {
-    let new = find_new(engine, swap).await?;
-    let old = find(engine, &swap.old).await?;
-    match (old, new) {
-        (None, None) => Ok(Settled::Gone),
-        (None, Some(new)) => confirm(engine, swap, &new, None).await,
-        (Some(old), None) => undo(engine, swap, &old, None).await,
-        (Some(old), Some(new)) if swap.well.is_none() => undo(engine, swap, &old, Some(&new)).await,
-        (Some(old), Some(new)) => match confirm(engine, swap, &new, Some(&old)).await {
-            // It was well, and does not even start any more.
-            Err(error) if error.downcast_ref::<DoesNotStart>().is_some() => undo(engine, swap, &old, Some(&new)).await,
-            settled => settled,
-        },
+pub async fn settle(engine: &Engine, swaps: &[Swap]) -> anyhow::Result<Settled> {
+    let mut all = Vec::new();
+    for swap in swaps {
+        let new = find_new(engine, swap).await?;
+        all.push(Standing { swap, old: find(engine, &swap.old).await?, new });
+    }
+    let is_meant = |one: &Standing<'_>| one.swap.well.is_some() && (one.new.is_some() || one.old.is_none());
+    if !all.iter().all(is_meant) {
+        return undo(engine, &all).await;
+    }
+    match confirm(engine, &all).await {
+        // It was well, and does not even start any more.
+        Err(error) if error.downcast_ref::<DoesNotStart>().is_some() && all.iter().all(|one| one.old.is_some()) => {
+            undo(engine, &all).await
+        }
+        settled => settled,
     }
 }
 
@@ -102,9 +113,10 @@ async fn find_new(engine: &Engine, swap: &Swap) -> Result<Option<Container>, Eng
 #[error("it does not start: {0}")]
 struct DoesNotStart(EngineError);
 
-async fn undo(engine: &Engine, swap: &Swap, old: &Container, new: Option<&Container>) -> anyhow::Result<Settled> {
-    let name = &swap.name;
-    if let Some(new) = new {
+/// Takes the new ones away, those first that need others; then brings the old ones back, those first that others need.
+async fn undo(engine: &Engine, all: &[Standing<'_>]) -> anyhow::Result<Settled> {
+    for Standing { swap, old, new } in all {
+        let (Some(old), Some(new), name) = (old, new, &swap.name) else { continue };
         let may_be_stopping = swap.new.is_some() && old.state().is_up() && restart_of(old) == "no";
         if may_be_stopping {
             // By one who died after he had asked for it. Two who ask wait for one end.
@@ -116,6 +128,25 @@ async fn undo(engine: &Engine, swap: &Swap, old: &Container, new: Option<&Contai
         }
         unless_gone(engine.remove_container_now(new.id()).await).with_context(what)?;
     }
+    let mut settled = Settled::Gone;
+    for one in all.iter().rev() {
+        match (&one.old, &one.new) {
+            (Some(old), _) => {
+                bring_back(engine, one.swap, old).await?;
+                settled = Settled::AsBefore;
+            }
+            (None, Some(new)) => {
+                put_in_place(engine, one.swap, new).await?;
+                settled = if settled == Settled::Gone { Settled::AsMeant } else { settled };
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(settled)
+}
+
+async fn bring_back(engine: &Engine, swap: &Swap, old: &Container) -> anyhow::Result<()> {
+    let name = &swap.name;
     let what = || format!("bring back the container {name}");
     if old.name() != name {
         engine.rename(old.id(), name).await.with_context(what)?;
@@ -124,10 +155,27 @@ async fn undo(engine: &Engine, swap: &Swap, old: &Container, new: Option<&Contai
     if swap.runs.old {
         engine.start(old.id()).await.with_context(what)?;
     }
-    Ok(Settled::AsBefore)
+    Ok(())
 }
 
-async fn confirm(engine: &Engine, swap: &Swap, new: &Container, old: Option<&Container>) -> anyhow::Result<Settled> {
+/// Has the new ones in their places, those first that others need; only then the old ones are removed.
+async fn confirm(engine: &Engine, all: &[Standing<'_>]) -> anyhow::Result<Settled> {
+    let mut settled = Settled::Gone;
+    for Standing { swap, new, .. } in all.iter().rev() {
+        let Some(new) = new else { continue };
+        put_in_place(engine, swap, new).await?;
+        settled = Settled::AsMeant;
+    }
+    for Standing { swap, old, .. } in all {
+        if let (Some(old), Some(Old::Removed)) = (old, swap.well) {
+            unless_gone(engine.remove_container(old.id()).await)
+                .with_context(|| format!("remove the old container {}", aside(&swap.name)))?;
+        }
+    }
+    Ok(settled)
+}
+
+async fn put_in_place(engine: &Engine, swap: &Swap, new: &Container) -> anyhow::Result<()> {
     let name = &swap.name;
     let what = || format!("put the new container in the place of {name}");
     if new.name() != name {
@@ -139,12 +187,7 @@ async fn confirm(engine: &Engine, swap: &Swap, new: &Container, old: Option<&Con
             error => anyhow::Error::from(error).context(what()),
         })?;
     }
-    have_restart(engine, new, &swap.restart).await.with_context(what)?;
-    if let (Some(old), Some(Old::Removed)) = (old, swap.well) {
-        unless_gone(engine.remove_container(old.id()).await)
-            .with_context(|| format!("remove the old container {}", aside(name)))?;
-    }
-    Ok(Settled::AsMeant)
+    have_restart(engine, new, &swap.restart).await.with_context(what)
 }
 
 /// Removes a container that was created and has never run, if it has this label.

@@ -1,14 +1,25 @@
 //! A volume that files are brought back into: made as the one that it is to stand in for, and where its files are on this machine.
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
 use super::{
     client::{Engine, EngineError, PATIENCE},
+    once::{Helping, Once, VolumeMount},
     own,
     volume::Volume,
 };
+
+/// The folder in a volume in which what is brought back is written until it is whole.
+pub const UNFINISHED: &str = ".rusuban-restore";
+
+/// Where a container of ours has a volume.
+pub const INSIDE: &str = "/rusuban/volume";
 
 /// What tells Docker that nobody named a volume, so that it may be pruned.
 const NAMELESS: &str = "com.docker.volume.anonymous";
@@ -33,7 +44,83 @@ pub enum Seat {
     Hidden(String),
 }
 
+/// Whether a name is one that we, or the restore that we ask, give to what is not whole yet.
+#[must_use]
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(UNFINISHED.as_bytes()) || name.starts_with(format!(".{UNFINISHED}.rusuban-").as_bytes())
+}
+
+/// Whether there is nothing in a volume, or something unfinished.
+///
+/// # Errors
+/// When it cannot be looked into.
+pub fn is_unfilled(folder: &Path) -> std::io::Result<bool> {
+    let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    Ok(entries.is_empty() || entries.iter().any(|entry| is_unfinished(&entry.file_name())))
+}
+
 impl Engine {
+    /// Removes a volume that was made to be filled and is not whole: there is nothing in it, or something unfinished. Any other is
+    /// left alone, and so is one that a container uses.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or the volume cannot be looked into.
+    pub async fn remove_unfilled(&self, name: &str) -> anyhow::Result<()> {
+        let what = || format!("remove the volume `{name}`, which is not whole");
+        let volume = match self.volume(name).await {
+            Ok(volume) => volume,
+            Err(EngineError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error).with_context(what),
+        };
+        let is_unfilled = match self.seat(&volume).await.with_context(what)? {
+            Seat::Here(folder) => {
+                let looking = tokio::task::spawn_blocking(move || is_unfilled(&folder));
+                looking.await.context("a thread died")?.with_context(what)?
+            }
+            Seat::Hidden(_) => self.is_unfilled_there(name).await.with_context(what)?,
+        };
+        if is_unfilled {
+            match self.remove_volume(name).await {
+                Ok(()) | Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => {}
+                Err(error) => return Err(error).with_context(what),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a container of this program look, where we cannot.
+    async fn is_unfilled_there(&self, name: &str) -> anyhow::Result<bool> {
+        let program = self.helper().await?;
+        let once = Once {
+            // One that was left behind is found under the same name by the next who looks.
+            name: format!("rusuban-look-{name}"),
+            mark: "look".to_owned(),
+            image: program.image,
+            entrypoint: Some(vec![program.path]),
+            arguments: Some(["volume-helper", "look", INSIDE].map(str::to_owned).to_vec()),
+            folder: Some("/".to_owned()),
+            volumes: vec![VolumeMount { source: name.to_owned(), target: INSIDE.to_owned(), read_only: true }],
+            helper: Some(Helping { capabilities: vec!["DAC_READ_SEARCH"], spool: None }),
+            ..Once::default()
+        };
+        self.remove_once(&once.name, &once.mark).await?;
+        let looking = async {
+            let mut working = self.create_once(&once).await?;
+            working.start().await?;
+            let (mut output, mut said) = (working.output(), Vec::new());
+            while !said.ends_with(b"\n") {
+                said.extend_from_slice(&output.next().await.context("the container ended without a word")??);
+                ensure!(said.len() < 100, "what the container says is too long");
+            }
+            let said: Value = serde_json::from_slice(&said).context("what the container says is no JSON")?;
+            said["unfilled"].as_bool().context("the container does not say how it is")
+        };
+        let looked = looking.await;
+        self.remove_once(&once.name, &once.mark).await?;
+        looked
+    }
+
     /// The volume `name`, made with the driver, options and labels of `like` if it is not there.
     ///
     /// # Errors

@@ -62,12 +62,29 @@ impl Volume {
         has_options.then(|| Some(self.option("type")).filter(|kind| !kind.is_empty()).unwrap_or("none"))
     }
 
+    /// Whether nobody gave it a name: it was made for one container, and has 64 digits.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.name().len() == 64 && self.name().bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     fn option(&self, key: &str) -> &str {
         self.0["Options"][key].as_str().unwrap_or_default()
     }
 }
 
 impl Engine {
+    /// All volumes, whether a container uses them or not, ordered by name.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn volumes(&self) -> Result<Vec<Volume>, EngineError> {
+        let said = self.get("/volumes", &[]).await?;
+        let mut all: Vec<Volume> = said["Volumes"].as_array().into_iter().flatten().cloned().map(Volume::of).collect();
+        all.sort_by(|one, other| one.name().cmp(other.name()));
+        Ok(all)
+    }
+
     /// A volume by its name.
     ///
     /// # Errors

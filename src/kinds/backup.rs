@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 pub use keys::Backup;
 use keys::{From, Source};
 
-use super::{Cx, DockerSource, Kind, KindEntry, Progress, Site, Summary};
+use super::{Cx, DockerSource, Kind, KindEntry, Progress, Site, Summary, keeping::Keeping};
 use crate::{
     config::{mistake::Problem, units::Span},
     database::sqlite,
@@ -76,6 +76,10 @@ impl Kind for Backup {
         self.source.iter().filter_map(read).collect()
     }
 
+    fn keeps(&self) -> Vec<Keeping> {
+        self.source.iter().filter_map(Source::keeping).collect()
+    }
+
     fn keeps_databases(&self) -> bool {
         self.source.iter().any(|source| source.sqlite.is_some())
     }
@@ -86,6 +90,10 @@ impl Kind for Backup {
 
     fn engine_afar(&self) -> Vec<Access> {
         self.source.iter().flat_map(docker::needs_afar).collect()
+    }
+
+    fn engine_by_label(&self) -> Vec<Access> {
+        self.source.iter().flat_map(docker::needs_by_label).collect()
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Cx;
+use super::{Cx, Told};
 use crate::{
     bucket::Bucket,
     config::mistake::Problem,
-    model::JobName,
+    model::{
+        JobName,
+        news::{Event, Severity},
+    },
     plain::{self, Manifest, SourceKind},
     repository::{Class, Id, Repository, Snapshot},
-    retention::{Generation, Keep, Rotation, Rule, decide, suspicion},
+    retention::{Generation, Keep, MISSING, Rotation, Rule, decide, suspicion},
     text,
 };
 
@@ -243,7 +246,12 @@ async fn remove<'a>(
     let decision = decide(&generations, rule, cx.services.time_zone, cx.clock.now());
     let refused = decision.refused.or_else(|| suspicious_source(cx, kept, newest));
     if let Some(why) = refused {
+        let why = kept.iter().fold(why, |why, one| why.replace(&one.id, &stored.shown(&one.id)));
         cx.warn(format!("{why}. Nothing is removed"));
+        if why.ends_with(MISSING) {
+            let lines = vec!["nothing is removed until it is clear".to_owned()];
+            cx.record.tell(Told { event: Event::TooSmall, severity: Severity::Warning, what: why, lines });
+        }
         return format!("{} kept, none removed: look at its log", generations.len());
     }
     let mut removed = 0;
@@ -284,7 +292,7 @@ impl Kept {
         let sources = snapshot.rusuban.iter().flat_map(|facts| &facts.sources);
         let parts = sources.map(|source| Part {
             name: source.name.clone(),
-            is_tree: source.kind == "path",
+            is_tree: ["path", "gathered"].contains(&source.kind.as_str()),
             bytes: source.bytes,
         });
         Self {

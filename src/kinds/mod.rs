@@ -1,31 +1,50 @@
 //! What a job does. A kind is a struct in a file of its own, one line in [`KINDS`], and its example under `jobs/`.
 pub mod backup;
+mod beside;
+pub mod boot;
 pub mod command;
 pub mod container_snapshot;
 pub mod container_update;
 pub mod disk_report;
+pub mod dynamic_dns;
 mod generations;
+pub mod heartbeat;
 pub mod http_call;
+pub mod keeping;
 mod listening;
 pub mod mirror;
+mod mounts;
 pub(crate) mod quiet;
+pub mod report;
 pub mod repository_care;
+mod request;
+pub mod restore;
 pub mod rollback;
+pub mod routes;
+pub mod site_check;
 mod swap;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use self::keeping::Keeping;
 use crate::{
     bucket::Bucket,
     clock::Clock,
     config::mistake::{Problem, suggest},
-    config::secret::{Redactor, SecretReader, SecretSource},
+    config::secret::{Redactor, SecretReader, SecretSource, TextOrSecret},
     config::units::Span,
-    docker::{Access, Docker, Engine},
-    model::{Debt, DebtId, JobName, Level, RunId},
+    docker::{Access, Choice, Chosen, Docker, Engine, Listed, Purpose},
+    model::{
+        Debt, DebtId, JobName, Level, RunId, Trigger,
+        news::{Event, Severity},
+        overview::Overview,
+        watch::{Checked, Rules as CheckRules},
+    },
+    notify::{plan::Rules, settings::NotifierSettings},
     policy::MissedPolicy,
     repository::settings::Shelf,
 };
@@ -61,6 +80,16 @@ pub trait Kind: Send + Sync + Debug {
         BTreeMap::new()
     }
 
+    /// What it keeps, for whoever looks for what nobody keeps.
+    fn keeps(&self) -> Vec<Keeping> {
+        Vec::new()
+    }
+
+    /// The hosts whose records it keeps true.
+    fn dns_hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether it keeps databases: their repository is made for small changes here and there.
     fn keeps_databases(&self) -> bool {
         false
@@ -76,11 +105,100 @@ pub trait Kind: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// What it asks of it besides where a label of a container says so, and labels count.
+    fn engine_by_label(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
+    /// The containers that it follows, for a kind whose work is never done: while the server runs, it is asked
+    /// [`is_due`](Self::is_due) whenever they change, and from time to time.
+    fn follows(&self) -> Option<Follow> {
+        None
+    }
+
+    /// Whether a run would change anything; what must only be refreshed is refreshed here. Without one nobody has to read a row for
+    /// each minute in which all was as it should be.
+    ///
+    /// # Errors
+    /// When it cannot be seen; a run is started then and says so.
+    async fn is_due(&self, _: &JobName, _: &Services) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+
+    /// Whether it wants to know which containers ran when they were last seen: the fact [`RAN`] is kept for it.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// The checks that it makes, by their labels, if it makes any.
+    fn watches(&self) -> Vec<(String, CheckRules)> {
+        Vec::new()
+    }
+
+    /// Looks once at these of its checks and tells nobody, for whoever wants to know whether a site has come back.
+    ///
+    /// # Errors
+    /// When it cannot look.
+    async fn look(&self, _cx: &Cx, _checks: &[String]) -> anyhow::Result<Vec<Checked>> {
+        Ok(Vec::new())
+    }
+
+    /// Where others call it, if they do: the secret part of the address.
+    fn ping_key(&self) -> Option<&TextOrSecret> {
+        None
+    }
+
     /// Does it. Asked to stop through `cx.cancelled`, it ends soon, with nothing half done left behind.
     ///
     /// # Errors
     /// Anything that keeps it from being done; the chain of contexts is the run's message.
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary>;
+}
+
+/// What a kind follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Which containers.
+    pub choice: Choice,
+    /// It is asked that often even when nothing has changed.
+    pub every: Duration,
+}
+
+/// Under this key a job whose kind [`remembers`](Kind::remembers) finds a [`Ran`].
+pub const RAN: &str = "ran";
+
+/// Which containers ran when they were last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ran {
+    /// The host's own name for the time between two of its starts.
+    pub boot: String,
+    /// Their names.
+    pub names: Vec<String>,
+    /// The same before the host was started the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Self>>,
+}
+
+impl Ran {
+    /// What ran before this start of the host, if that is known.
+    #[must_use]
+    pub fn before(self, boot: &str) -> Option<Vec<String>> {
+        match self.before {
+            _ if self.boot != boot => Some(self.names),
+            before => before.map(|before| before.names),
+        }
+    }
+
+    /// With what runs now.
+    #[must_use]
+    pub fn now(self, boot: &str, names: Vec<String>) -> Self {
+        let before = if self.boot.is_empty() || self.boot == boot {
+            self.before
+        } else {
+            Some(Box::new(Self { before: None, ..self }))
+        };
+        Self { boot: boot.to_owned(), names, before }
+    }
 }
 
 /// What a source is to a Docker engine.
@@ -162,6 +280,8 @@ pub struct Cx {
     pub job: JobName,
     /// Which run.
     pub run: RunId,
+    /// What started it.
+    pub trigger: Trigger,
     /// The time.
     pub clock: Clock,
     /// Set when the run is asked to stop.
@@ -187,6 +307,10 @@ pub struct Services {
     pub buckets: BTreeMap<String, Arc<dyn Bucket>>,
     /// The repositories by name.
     pub repositories: BTreeMap<String, Arc<Shelf>>,
+    /// What notifiers are told by.
+    pub rules: Arc<Rules>,
+    /// The notifiers by name.
+    pub notifiers: BTreeMap<String, Arc<NotifierSettings>>,
     /// The Docker engine.
     pub docker: Docker,
     /// Days and weekdays in backups' names and retention are of this zone.
@@ -208,6 +332,9 @@ pub trait Record: Send + Sync + Debug {
     /// Shows how far the current step has come, to whoever follows; not kept.
     fn progress(&self, progress: Progress);
 
+    /// Tells something to the program that follows the run, if one does; not kept.
+    fn told(&self, _value: serde_json::Value) {}
+
     /// A step begins.
     fn step_began(&self, name: &str);
 
@@ -223,8 +350,30 @@ pub trait Record: Send + Sync + Debug {
     /// What an earlier run of this job remembered under `key`.
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>>;
 
+    /// Has something told when the run ends, in the transaction of its end; a try that fails takes back what it had to tell.
+    fn tell(&self, told: Told);
+
+    /// Has what checks found judged and written down, with what is to be told of it. Returns what the log should say.
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>>;
+
+    /// How the house was since then: every job, and every check.
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview>;
+
     /// Remembers something for later runs of this job.
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()>;
+}
+
+/// What a kind has to tell, beside how its run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// What happened.
+    pub event: Event,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line.
+    pub what: String,
+    /// Further lines.
+    pub lines: Vec<String>,
 }
 
 /// How far a step has come.
@@ -290,6 +439,14 @@ impl Cx {
         })
     }
 
+    /// The containers that this run is about; what their labels have to say is written into its log.
+    pub fn pick(&self, choice: &Choice, all: &[Listed], purpose: Purpose) -> Chosen {
+        let picked = self.services.docker.pick(choice, all, self.job.as_str(), purpose);
+        picked.notes.iter().for_each(|note| self.info(note));
+        picked.refused.iter().for_each(|refused| self.warn(refused));
+        picked.chosen
+    }
+
     /// The repository of that name, not opened yet.
     ///
     /// # Errors
@@ -306,13 +463,19 @@ impl Cx {
 /// The kinds.
 pub const KINDS: &[KindEntry] = &[
     backup::ENTRY,
+    boot::ENTRY,
     command::ENTRY,
     container_snapshot::ENTRY,
     container_update::ENTRY,
     disk_report::ENTRY,
+    dynamic_dns::ENTRY,
+    heartbeat::ENTRY,
     http_call::ENTRY,
     mirror::ENTRY,
+    report::ENTRY,
     repository_care::ENTRY,
+    routes::ENTRY,
+    site_check::ENTRY,
 ];
 
 /// The kind of that name.

@@ -1,22 +1,21 @@
 //! A container goes back to a snapshot: asked for by a person, so it is no kind that a job file can name.
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use super::beside::Beside;
 use super::{
-    Cx, Kind, Site, Summary,
+    Cx, Kind, Site, Summary, beside,
+    quiet::Claim,
     swap::{self, Replacement},
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Creation, Defaults, Engine, Spec},
-    model::{Debt, Old},
+    docker::{Defaults, Spec},
+    model::Old,
 };
-
-/// The label of a container that was made to have a look: whose copy it is, and which run made it.
-const LOOK: &str = "rusuban.look";
 
 /// A container that goes back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,40 +38,11 @@ pub struct Rollback {
     pub beside: Option<Beside>,
 }
 
-/// A container made beside another, for a look.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Beside {
-    /// Its name.
-    pub name: String,
-    /// This network instead of the other's.
-    pub network: Option<String>,
-    /// It may write to what is mounted in it, as the other does.
-    pub writes: bool,
-}
-
 impl Rollback {
     /// As a kind.
     #[must_use]
     pub fn kind(self) -> Arc<dyn Kind> {
         Arc::new(self)
-    }
-
-    async fn look(&self, cx: &Cx, engine: &Engine, spec: &Spec, beside: &Beside) -> anyhow::Result<Summary> {
-        let Beside { name, network, writes } = beside;
-        let label = (LOOK.to_owned(), format!("{} in run {}", self.container, cx.run));
-        let debt = cx.record.owe(Debt::Unstarted { container: name.clone(), label: label.clone() }).await?;
-        let creation = Creation {
-            network: network.clone(),
-            beside: true,
-            read_only_mounts: !writes,
-            labels: vec![label],
-            ..Creation::default()
-        };
-        // When it is not started, the debt is paid by whoever ends this run.
-        let made = cx.step("create", spec.create(engine, name, &self.image, &creation)).await?;
-        engine.start(&made.id).await.with_context(|| format!("start {name}"))?;
-        cx.record.paid(debt).await?;
-        Ok(format!("{name} runs from {} beside {}; `docker rm -f {name}` ends the look", self.image, self.container))
     }
 }
 
@@ -96,11 +66,18 @@ impl Kind for Rollback {
                 self.container
             );
         }
+        let id = engine.container(&self.container).await.map(|container| container.id().to_owned());
+        let id = id.with_context(|| format!("look at the container {}", self.container))?;
+        // A backup may have stopped it for a moment: it would be taken for one that does not run.
+        let _claim = tokio::select! {
+            claim = Claim::take([id].into()) => claim,
+            () = cx.cancelled.cancelled() => bail!("it was asked to stop"),
+        };
         let spec = Spec::of(&engine, &self.container)
             .await
             .with_context(|| format!("look at the container {}", self.container))?;
         if let Some(beside) = &self.beside {
-            return self.look(cx, &engine, &spec, beside).await;
+            return beside::look(cx, &engine, &spec, &self.image, beside).await;
         }
         let replacement = Replacement {
             spec: &spec,
@@ -111,6 +88,7 @@ impl Kind for Rollback {
             check: None,
             watch: Duration::ZERO,
             labels: Vec::new(),
+            volumes: BTreeMap::new(),
             old: self.old,
             start: self.start,
         };

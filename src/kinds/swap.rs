@@ -1,7 +1,7 @@
 //! Putting a container in the place of another, with a way back at every moment. Shared by the kinds that do so.
 mod well;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, slice, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
@@ -40,66 +40,97 @@ pub(super) struct Replacement<'a> {
     pub(super) watch: Duration,
     /// Labels that it gets beside its own.
     pub(super) labels: Vec<(String, String)>,
+    /// Other volumes in the place of these.
+    pub(super) volumes: BTreeMap<String, String>,
     /// What becomes of the old one.
     pub(super) old: Old,
     /// It is started even if the old one does not run.
     pub(super) start: bool,
 }
 
-/// Puts it there: made beside the old one, the old one stopped and renamed, the new one started and waited for. When it does not become
-/// well, or the run is asked to stop, the old one is back as it was. What is found half done after a crash is settled at the next start.
+/// Puts it there: see [`replace_all`].
 ///
 /// # Errors
 /// Why it was not done, and whether the old one is back.
 pub(super) async fn replace(cx: &Cx, engine: &Engine, replacement: &Replacement<'_>) -> anyhow::Result<()> {
-    let name = &replacement.spec.name;
-    let old = engine.container(name).await.with_context(|| format!("look at the container {name}"))?;
-    swap::refuse(engine, &old).await?;
-    refuse_ourselves(old.id())?;
-    let ran = old.state().is_up();
-    let swap = Swap {
-        name: name.clone(),
-        old: old.id().to_owned(),
-        new: None,
-        runs: Runs { old: ran, new: ran || replacement.start },
-        restart: old.raw()["HostConfig"]["RestartPolicy"].clone(),
-        well: None,
-    };
-    let mut journal = Journal { cx, debt: cx.record.owe(Debt::Swap(swap.clone())).await?, swap };
-    let done = forward(engine, replacement, &mut journal).await;
+    replace_all(cx, engine, slice::from_ref(replacement)).await
+}
+
+/// Puts them there, all or none: made beside the old ones, the old ones stopped and renamed, the new ones started and waited for. When one
+/// of them does not become well, or the run is asked to stop, the old ones are back as they were. What is found half done after a crash is
+/// settled at the next start. They are in the order in which they are stopped, those that need others first.
+///
+/// # Errors
+/// Why it was not done, and whether the old ones are back.
+pub(super) async fn replace_all(cx: &Cx, engine: &Engine, replacements: &[Replacement<'_>]) -> anyhow::Result<()> {
+    let mut swaps = Vec::new();
+    for replacement in replacements {
+        let name = &replacement.spec.name;
+        let old = engine.container(name).await.with_context(|| format!("look at the container {name}"))?;
+        swap::refuse(engine, &old).await?;
+        refuse_ourselves(old.id())?;
+        let ran = old.state().is_up();
+        swaps.push(Swap {
+            name: name.clone(),
+            old: old.id().to_owned(),
+            new: None,
+            runs: Runs { old: ran, new: ran || replacement.start },
+            restart: old.raw()["HostConfig"]["RestartPolicy"].clone(),
+            well: None,
+        });
+    }
+    let ran = swaps.iter().any(|swap| swap.runs.old);
+    let mut journal = Journal { cx, debt: cx.record.owe(debt(&swaps)).await?, swaps };
+    let done = forward(engine, replacements, &mut journal).await;
     let undone = match done {
         Ok(()) => {
-            let well = Swap { well: Some(replacement.old), ..journal.swap.clone() };
+            let well =
+                |(swap, replacement): (&Swap, &Replacement<'_>)| Swap { well: Some(replacement.old), ..swap.clone() };
+            let well = journal.swaps.iter().zip(replacements).map(well).collect();
             journal.turn(well).await?;
             None
         }
         Err(error) => Some(error),
     };
-    let settled = settle(cx, engine, &journal.swap).await;
+    let settled = settle(cx, engine, &journal.swaps).await;
     if settled.is_ok() {
         cx.record.paid(journal.debt).await?;
     }
+    let names = journal.swaps.iter().map(|swap| swap.name.as_str()).collect::<Vec<_>>().join(", ");
+    let (is, one) = if journal.swaps.len() == 1 { ("is", "container") } else { ("are", "containers") };
     match (settled, undone) {
         (Ok(Settled::AsMeant), None) => Ok(()),
-        (Ok(Settled::AsMeant), Some(error)) => Err(error.context("the old container is gone, so the new one stays")),
-        (Ok(Settled::AsBefore), Some(error)) if ran => {
-            Err(error.context(format!("{name} runs again as it was before")))
+        (Ok(Settled::AsMeant), Some(error)) => {
+            Err(error.context(format!("the old {one} {is} gone, so the new {one} stay")))
         }
-        (Ok(Settled::AsBefore), Some(error)) => Err(error.context(format!("{name} is as it was before"))),
+        (Ok(Settled::AsBefore), Some(error)) if ran && is == "is" => {
+            Err(error.context(format!("{names} runs again as it was before")))
+        }
+        (Ok(Settled::AsBefore), Some(error)) if is == "is" => {
+            Err(error.context(format!("{names} is as it was before")))
+        }
+        (Ok(Settled::AsBefore), Some(error)) => Err(error.context(format!("{names} are as they were before"))),
         (Ok(Settled::AsBefore), None) => {
-            bail!("{name} is as it was before: the new container did not start a second time")
+            bail!("{names} {is} as before: the new {one} did not start a second time")
         }
-        (Ok(Settled::Gone), _) => bail!("both the old and the new container of {name} were removed by somebody else"),
-        (Err(left), Some(error)) => Err(error.context(format!("{name} could not be brought back yet ({left:#})"))),
+        (Ok(Settled::Gone), _) => bail!("both the old and the new {one} of {names} were removed by somebody else"),
+        (Err(left), Some(error)) => Err(error.context(format!("{names} could not be brought back yet ({left:#})"))),
         (Err(left), None) => Err(left),
     }
 }
 
+fn debt(swaps: &[Swap]) -> Debt {
+    match swaps {
+        [swap] => Debt::Swap(swap.clone()),
+        all => Debt::Swaps { all: all.to_vec() },
+    }
+}
+
 /// Ends it; an engine that is being started again is waited for.
-async fn settle(cx: &Cx, engine: &Engine, swap: &Swap) -> anyhow::Result<Settled> {
+async fn settle(cx: &Cx, engine: &Engine, swaps: &[Swap]) -> anyhow::Result<Settled> {
     let began = Instant::now();
     loop {
-        match swap::settle(engine, swap).await {
+        match swap::settle(engine, swaps).await {
             Err(error) if began.elapsed() < PATIENCE => {
                 cx.warn(format!("{error:#}; it is tried again"));
                 tokio::time::sleep(PAUSE).await;
@@ -110,49 +141,69 @@ async fn settle(cx: &Cx, engine: &Engine, swap: &Swap) -> anyhow::Result<Settled
 }
 
 /// The steps forward. Each is done or not done before a wish to stop is heard.
-async fn forward(engine: &Engine, replacement: &Replacement<'_>, journal: &mut Journal<'_>) -> anyhow::Result<()> {
-    let (cx, name) = (journal.cx, replacement.spec.name.as_str());
+async fn forward(engine: &Engine, replacements: &[Replacement<'_>], journal: &mut Journal<'_>) -> anyhow::Result<()> {
+    let cx = journal.cx;
     let no_restart = !engine.is_podman();
-    let creation = Creation {
-        defaults: replacement.defaults,
-        no_restart,
-        labels: replacement.labels.clone(),
-        ..Creation::default()
-    };
-    let beside = swap::beside(name);
-    let new = cx.step("create", replacement.spec.create(engine, &beside, replacement.image, &creation)).await?;
-    for warning in &new.warnings {
-        cx.warn(format!("Docker remarks: {warning}"));
-    }
-    journal.turn(Swap { new: Some(new.id.clone()), ..journal.swap.clone() }).await?;
-    go_on(cx)?;
-    let (swap, old) = (&journal.swap, &journal.swap.old);
-    let step_aside = async {
-        if no_restart && swap.restart["Name"] != swap::no_restart()["Name"] {
-            engine.set_restart(old, &swap::no_restart()).await?;
+    for (number, replacement) in replacements.iter().enumerate() {
+        let creation = Creation {
+            defaults: replacement.defaults,
+            no_restart,
+            labels: replacement.labels.clone(),
+            volumes: replacement.volumes.clone(),
+            ..Creation::default()
+        };
+        let beside = swap::beside(&replacement.spec.name);
+        let new = cx.step("create", replacement.spec.create(engine, &beside, replacement.image, &creation)).await?;
+        for warning in &new.warnings {
+            cx.warn(format!("Docker remarks: {warning}"));
         }
-        if swap.runs.old {
-            cx.info(format!("stopping {name}"));
-            engine.stop(old, None).await?;
-        }
-        engine.rename(old, &swap::aside(name)).await?;
-        engine.rename(&new.id, name).await
-    };
-    cx.step("take its place", async {
-        step_aside.await.with_context(|| format!("put the new container in the place of {name}"))
-    })
-    .await?;
-    if !swap.runs.new {
-        cx.info(format!("{name} was not running and is not started, so nobody knows whether it works"));
-        return Ok(());
+        let mut swaps = journal.swaps.clone();
+        swaps[number].new = Some(new.id);
+        journal.turn(swaps).await?;
+        go_on(cx)?;
     }
-    cx.info(format!("starting {name} from {}", replacement.image));
-    go_on(cx)?;
-    let starts = async {
-        engine.start(&new.id).await.with_context(|| format!("start the new {name}"))?;
-        until_well(cx, engine, &new.id, replacement).await
-    };
-    cx.step("wait until it is well", starts).await
+    cx.step("take its place", step_aside(cx, engine, &journal.swaps, no_restart)).await?;
+    for (swap, replacement) in journal.swaps.iter().zip(replacements).rev() {
+        let (name, new) = (&swap.name, swap.new.as_deref().unwrap_or_default());
+        if !swap.runs.new {
+            cx.info(format!("{name} was not running and is not started, so nobody knows whether it works"));
+            continue;
+        }
+        cx.info(format!("starting {name} from {}", replacement.image));
+        go_on(cx)?;
+        let starts = async {
+            engine.start(new).await.with_context(|| format!("start the new {name}"))?;
+            until_well(cx, engine, new, replacement).await
+        };
+        cx.step("wait until it is well", starts).await?;
+    }
+    Ok(())
+}
+
+/// Stops the old ones, those first that need others, and gives their names to the new ones.
+async fn step_aside(cx: &Cx, engine: &Engine, swaps: &[Swap], no_restart: bool) -> anyhow::Result<()> {
+    let what = |swap: &Swap| format!("put the new container in the place of {}", swap.name);
+    for swap in swaps {
+        let stopping = async {
+            if no_restart && swap.restart["Name"] != swap::no_restart()["Name"] {
+                engine.set_restart(&swap.old, &swap::no_restart()).await?;
+            }
+            if swap.runs.old {
+                cx.info(format!("stopping {}", swap.name));
+                engine.stop(&swap.old, None).await?;
+            }
+            anyhow::Ok(())
+        };
+        stopping.await.with_context(|| what(swap))?;
+    }
+    for swap in swaps {
+        let renaming = async {
+            engine.rename(&swap.old, &swap::aside(&swap.name)).await?;
+            engine.rename(swap.new.as_deref().unwrap_or_default(), &swap.name).await
+        };
+        renaming.await.with_context(|| what(swap))?;
+    }
+    Ok(())
 }
 
 fn go_on(cx: &Cx) -> anyhow::Result<()> {
@@ -173,16 +224,16 @@ fn refuse_ourselves(id: &str) -> anyhow::Result<()> {
 /// What is written down at this moment.
 struct Journal<'a> {
     cx: &'a Cx,
-    swap: Swap,
+    swaps: Vec<Swap>,
     debt: DebtId,
 }
 
 impl Journal<'_> {
     /// Turns the page: the new facts are on the disk before the old ones are struck out.
-    async fn turn(&mut self, swap: Swap) -> anyhow::Result<()> {
-        let debt = self.cx.record.owe(Debt::Swap(swap.clone())).await?;
+    async fn turn(&mut self, swaps: Vec<Swap>) -> anyhow::Result<()> {
+        let debt = self.cx.record.owe(debt(&swaps)).await?;
         let before = std::mem::replace(&mut self.debt, debt);
-        self.swap = swap;
+        self.swaps = swaps;
         self.cx.record.paid(before).await
     }
 }

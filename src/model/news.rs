@@ -1,5 +1,7 @@
 //! News: what people may want to be told, as facts. They are written in the transaction of what they are about; texts are made
 //! of them only when they are sent, in the reader's language, so that what could not be sent for a while is told as it is then.
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,70 @@ pub struct News {
     /// Further lines, those of a report for example.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+}
+
+impl News {
+    /// What they belong to, if it has a beginning and an end: an incident, a time in which a job fails. Told in one thread.
+    #[must_use]
+    pub fn story(&self) -> Option<String> {
+        if let Some(IncidentId(incident)) = self.incident {
+            return Some(format!("incident:{incident}"));
+        }
+        Some(format!("{}:{}", self.about, self.since?.timestamp_millis()))
+    }
+
+    /// What tells them from all others, for ever: the same news, made again after a crash, have the same.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let event = self.event.word();
+        match self.story() {
+            // A story begins once and ends once.
+            Some(story) if !self.event.comes_again() => format!("{story}:{event}"),
+            Some(story) => format!("{story}:{event}:{}", self.at.timestamp_millis()),
+            None => match &self.about {
+                About::Job { job, run: Some(run) } => format!("job:{job}:run-{run}:{event}"),
+                about => format!("{about}:{event}:{}", self.at.timestamp_millis()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for About {
+    /// As keys have it, not for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job { job, .. } => write!(f, "job:{job}"),
+            Self::Check { job, check } => write!(f, "check:{job}:{check}"),
+            Self::Notifier { name } => write!(f, "notifier:{name}"),
+            Self::House => f.write_str("house"),
+        }
+    }
+}
+
+impl Event {
+    /// The word used in TOML, SQL, JSON and on the page.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::StillFailing => "still_failing",
+            Self::Recovered => "recovered",
+            Self::Late => "late",
+            Self::Missed => "missed",
+            Self::FirstSuccess => "first_success",
+            Self::TooSmall => "too_small",
+            Self::TargetMissed => "target_missed",
+            Self::Changed => "changed",
+            Self::Report => "report",
+            Self::Test => "test",
+            Self::NotifierBroken => "notifier_broken",
+        }
+    }
+
+    /// Whether one story can have several of it.
+    fn comes_again(self) -> bool {
+        matches!(self, Self::StillFailing | Self::Changed | Self::Report | Self::Late | Self::Test)
+    }
 }
 
 /// What news are about.
@@ -138,6 +204,9 @@ pub struct Outgoing {
     pub notifier: String,
     /// What is to be told.
     pub news: News,
-    /// Not sent before this.
+    /// Not sent before this, unless it joins something that is.
     pub not_before: DateTime<Utc>,
+    /// Written only if something of its story was written for this notifier before: who heard that it began hears that it is over.
+    #[serde(default)]
+    pub only_if_begun: bool,
 }

@@ -9,6 +9,7 @@ mod user;
 
 use std::{
     fmt,
+    io::{Seek as _, Write as _},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
@@ -106,9 +107,36 @@ pub struct Ended {
 pub async fn run(
     command: &Command,
     cancelled: &CancellationToken,
+    on_line: impl FnMut(&str) + Send,
+) -> anyhow::Result<Ended> {
+    run_with(command, Stdio::null(), cancelled, on_line).await
+}
+
+/// The same for a command that reads `input`. All of it is there at once, in a file without a name: a command that does not
+/// read it is not waited for.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_with_input(
+    command: &Command,
+    input: &[u8],
+    cancelled: &CancellationToken,
+    on_line: impl FnMut(&str) + Send,
+) -> anyhow::Result<Ended> {
+    let what = "make a file for the command's input";
+    let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).context(what)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(input).and_then(|()| file.rewind()).context(what)?;
+    run_with(command, Stdio::from(file), cancelled, on_line).await
+}
+
+async fn run_with(
+    command: &Command,
+    input: Stdio,
+    cancelled: &CancellationToken,
     mut on_line: impl FnMut(&str) + Send,
 ) -> anyhow::Result<Ended> {
-    let (mut child, mut output) = start(command)?;
+    let (mut child, mut output) = start(command, input)?;
     // Dropped before the child is reaped, so the number is still ours.
     let mut tree = command.tree.with_root(child.id());
     let mut guard = KillOnDrop(Some(tree.clone()));
@@ -169,7 +197,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-fn start(command: &Command) -> anyhow::Result<(tokio::process::Child, pipe::Receiver)> {
+fn start(command: &Command, input: Stdio) -> anyhow::Result<(tokio::process::Child, pipe::Receiver)> {
     let arguments = limited(command);
     let (Some(program), Some(named)) = (arguments.first(), command.arguments.first()) else {
         bail!("the command is empty");
@@ -194,7 +222,7 @@ fn start(command: &Command) -> anyhow::Result<(tokio::process::Child, pipe::Rece
         .args(&arguments[1..])
         .envs(command.environment.iter().map(|(name, value)| (name, value)))
         .envs(command.tree.environment())
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::from(writer))
         .stderr(Stdio::from(errors))
         .process_group(0)

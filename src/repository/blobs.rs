@@ -20,6 +20,10 @@ const MOST_CACHED: u64 = 64 << 20;
 /// So much memory is taken because a number says so; beyond it, memory grows with what comes.
 pub(super) const BELIEVED: usize = 8 << 20;
 
+/// What is said where nothing is indexed, and there are backups.
+const NO_INDEX: &str =
+    "the repository's index is gone; what it told is in the packs: `rusuban repository repair NAME` writes it anew";
+
 /// A blob that a backup needs and that no pack has.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the {} blob {} is in no pack", kind_word(*kind), id.short())]
@@ -43,7 +47,11 @@ impl Repository {
     /// # Errors
     /// [`Lost`], [`Damaged`], or a `BucketError` in the chain.
     pub async fn blob(&self, index: &Index, kind: BlobKind, id: &Id) -> anyhow::Result<Vec<u8>> {
-        self.blob_at(index.find(kind, id).ok_or(Lost { kind, id: *id })?).await
+        match index.find(kind, id) {
+            Some(place) => self.blob_at(place).await,
+            None if index.is_empty() => Err(anyhow::Error::from(Lost { kind, id: *id }).context(NO_INDEX)),
+            None => Err(Lost { kind, id: *id }.into()),
+        }
     }
 
     /// The content of the blob at a place: it may lie in several packs.

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{ActiveRun, gate::Gate, locks::Lock, record::RunRecord};
+use super::{ActiveRun, Runner, gate::Gate, locks::Lock, record::RunRecord};
 use crate::{
-    clock::Clock,
-    model::{JobName, Run, RunId},
-    store::Store,
+    job::Job,
+    model::{JobName, Run, RunId, Trigger},
 };
 
 /// A run that has not ended.
 pub(super) struct Active {
     pub(super) id: RunId,
     pub(super) job: JobName,
+    pub(super) trigger: Trigger,
     pub(super) queued: DateTime<Utc>,
     pub(super) record: Arc<RunRecord>,
     /// Set when it is asked to stop as a whole; a time limit asks one attempt.
@@ -39,12 +39,13 @@ enum Waits {
 }
 
 impl Active {
-    pub(super) fn new(store: &Store, clock: &Clock, run: &Run) -> Arc<Self> {
+    pub(super) fn new(runner: &Runner, job: &Arc<Job>, run: &Run) -> Arc<Self> {
         Arc::new(Self {
             id: run.id,
             job: run.job.clone(),
+            trigger: run.trigger.clone(),
             queued: run.queued,
-            record: RunRecord::new(store.clone(), clock.clone(), run.job.clone(), run.id),
+            record: RunRecord::new(runner, job, run.id),
             stopping: CancellationToken::new(),
             state: Mutex::default(),
         })

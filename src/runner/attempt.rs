@@ -2,6 +2,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::work::{End, Work};
 use crate::{
@@ -19,19 +20,26 @@ pub(super) struct Attempt {
 }
 
 impl Work<'_> {
+    /// What the run's work is given.
+    pub(super) fn cx(&self, cancelled: CancellationToken) -> Cx {
+        let Work { job, active, .. } = self;
+        Cx {
+            job: active.job.clone(),
+            run: active.id,
+            trigger: active.trigger.clone(),
+            clock: self.runner.clock.clone(),
+            cancelled,
+            grace: job.policies.grace.0,
+            services: Arc::clone(&self.services),
+            record: Arc::clone(&active.record) as Arc<dyn Record>,
+        }
+    }
+
     /// Does the work once.
     pub(super) async fn attempt(&self) -> Attempt {
         let Work { job, active, .. } = self;
         let cancelled = active.stopping.child_token();
-        let cx = Cx {
-            job: active.job.clone(),
-            run: active.id,
-            clock: self.runner.clock.clone(),
-            cancelled: cancelled.clone(),
-            grace: job.policies.grace.0,
-            services: Arc::clone(&self.services),
-            record: Arc::clone(&active.record) as Arc<dyn Record>,
-        };
+        let cx = self.cx(cancelled.clone());
         let kind = Arc::clone(&job.kind);
         // A task of its own: its panic is its own, and it can be left to itself when it is stuck.
         let mut task = tokio::spawn(async move { kind.run(&cx).await });

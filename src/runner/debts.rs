@@ -7,7 +7,7 @@ use crate::{
     clock::Clock,
     docker::{Ender, EngineError, Place, swap},
     kinds::{Services, quiet},
-    model::Debt,
+    model::{Debt, Swap},
 };
 
 /// A server that does not answer is asked again at the next start.
@@ -73,12 +73,11 @@ pub(super) async fn pay(
             };
             in_time(ending).await.with_context(|| format!("end what was started in container {name}"))
         }
-        Debt::Swap(swap) => {
-            let what = || format!("end what was begun with the container {}", swap.name);
-            let engine = services.docker.connect().await.with_context(what)?;
-            // A container may take its time to stop. What is not done then is done at the next start.
-            let settled = tokio::time::timeout(LONGEST_STOP, swap::settle(&engine, swap)).await;
-            settled.context("it has taken longer than ten minutes").and_then(|done| done).with_context(what).map(drop)
+        Debt::Swap(swap) => settle(services, std::slice::from_ref(swap)).await,
+        Debt::Swaps { all } => settle(services, all).await,
+        Debt::Volume { name } => {
+            let removing = async { services.docker.connect().await?.remove_unfilled(name).await };
+            in_time(removing).await
         }
         Debt::Unstarted { container, label: (label, value) } => {
             let what = || format!("remove the container {container}, which was not started");
@@ -90,9 +89,22 @@ pub(super) async fn pay(
     paid.map(|()| None)
 }
 
+async fn settle(services: &Services, swaps: &[Swap]) -> anyhow::Result<()> {
+    let what = || format!("end what was begun with {}", named(swaps));
+    let engine = services.docker.connect().await.with_context(what)?;
+    // A container may take its time to stop. What is not done then is done at the next start.
+    let settled = tokio::time::timeout(LONGEST_STOP, swap::settle(&engine, swaps)).await;
+    settled.context("it has taken longer than ten minutes").and_then(|done| done).with_context(what).map(drop)
+}
+
+fn named(swaps: &[Swap]) -> String {
+    let names: Vec<&str> = swaps.iter().map(|swap| swap.name.as_str()).collect();
+    format!("the container{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
 /// Whether somebody misses it until it is paid, so that it cannot wait for the next start.
 pub(super) fn is_urgent(debt: &Debt) -> bool {
-    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. } | Debt::Tell { .. } | Debt::Swap(_))
+    matches!(debt, Debt::Start { .. } | Debt::Thaw { .. } | Debt::Tell { .. } | Debt::Swap(_) | Debt::Swaps { .. })
 }
 
 async fn in_time(paying: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -124,6 +136,11 @@ pub(super) fn in_words(debt: &Debt) -> String {
         Debt::Process { name, .. } => format!("ending what was started in container {name}"),
         Debt::Swap(swap) if swap.well.is_some() => format!("leaving the new container {} in its place", swap.name),
         Debt::Swap(swap) => format!("bringing back the container {}", swap.name),
+        Debt::Swaps { all } if all.iter().all(|swap| swap.well.is_some()) => {
+            format!("leaving the new ones in the places of {}", named(all))
+        }
+        Debt::Swaps { all } => format!("bringing back {}", named(all)),
+        Debt::Volume { name } => format!("removing the volume {name} if it is not whole"),
         Debt::Unstarted { container, .. } => format!("removing the container {container} if it was not started"),
         Debt::Upload { bucket, key, .. } => format!("ending the upload of {key} to bucket `{bucket}`"),
         Debt::Start { container, .. } => format!("starting the container `{}` again", container.name),

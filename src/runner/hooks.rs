@@ -5,7 +5,7 @@ use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{JobName, Outcome, RunId},
+    model::{JobName, Outcome, RunId, Trigger},
     process::{self, Command, Exit, Tree},
 };
 
@@ -16,6 +16,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 pub(super) struct Hook<'a> {
     pub(super) job: &'a JobName,
     pub(super) run: RunId,
+    /// What started the run.
+    pub(super) trigger: &'a Trigger,
     pub(super) home: &'a Path,
     pub(super) command: &'a [String],
     /// What came of the run, for the hook after it.
@@ -38,6 +40,7 @@ impl Hook<'_> {
     ) -> anyhow::Result<()> {
         let mut environment =
             vec![("RUSUBAN_JOB".to_owned(), self.job.to_string()), ("RUSUBAN_RUN".to_owned(), self.run.to_string())];
+        environment.extend(self.trigger.environment());
         if let Some((outcome, message)) = self.end {
             environment.push(("RUSUBAN_OUTCOME".to_owned(), outcome.word().to_owned()));
             // No environment may hold this byte.

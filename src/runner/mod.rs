@@ -6,9 +6,11 @@ mod debts;
 mod gate;
 mod hooks;
 mod locks;
+pub mod news;
 mod owed;
 mod record;
 mod recover;
+mod watch;
 mod work;
 
 use std::{
@@ -19,22 +21,26 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     job::Job,
-    kinds::{Progress, Services},
-    model::{JobName, Line, Outcome, Run, RunId, Skipped},
+    kinds::{Progress, Services, quiet},
+    model::{Debt, JobName, Line, Outcome, Run, RunId, Skipped, overview::Card},
+    notify::plan::Rules,
     policy::Overlap,
     store::Store,
+    watch::WatchSettings,
 };
 use active::Active;
 use gate::Gate;
+use watch::Watch;
 
 pub use gate::Limits;
 pub use recover::recover;
+pub use watch::{GATEWAY, HOUSE};
 
 /// At most so many runs of one job wait.
 const MOST_WAITING: usize = 10;
@@ -44,12 +50,17 @@ pub struct Runner {
     store: Store,
     clock: Clock,
     services: Mutex<Arc<Services>>,
+    /// All jobs, for reports.
+    cards: Mutex<Arc<Vec<Card>>>,
     gate: Arc<Gate>,
     runs: Mutex<Runs>,
     /// How many runs have not ended.
-    count: watch::Sender<usize>,
+    count: channel::Sender<usize>,
     finished: broadcast::Sender<(JobName, RunId, Outcome)>,
     closing: CancellationToken,
+    watch: Arc<Watch>,
+    /// The jobs that look at sites.
+    watchers: Mutex<Vec<Arc<Job>>>,
 }
 
 #[derive(Default)]
@@ -91,6 +102,8 @@ pub enum Event {
     },
     /// How far the current step has come.
     Progress(Progress),
+    /// Something for the program that asked for the run.
+    Told(serde_json::Value),
     /// The run ended: the last event.
     Finished(Outcome, String),
 }
@@ -129,12 +142,15 @@ impl Runner {
     #[must_use]
     pub fn new(store: Store, clock: Clock, services: Arc<Services>, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
+            watch: Watch::new(store.clone(), clock.clone()),
+            watchers: Mutex::default(),
             store,
             clock,
             services: Mutex::new(services),
+            cards: Mutex::default(),
             gate: Gate::new(limits),
             runs: Mutex::default(),
-            count: watch::channel(0).0,
+            count: channel::channel(0).0,
             finished: broadcast::channel(4096).0,
             closing: CancellationToken::new(),
         })
@@ -173,7 +189,7 @@ impl Runner {
                     }
                 }
             }
-            let active = Active::new(&self.store, &self.clock, &run);
+            let active = Active::new(self, &job, &run);
             runs.of_job.entry(run.job.clone()).or_default().push(run.id);
             runs.active.insert(run.id, Arc::clone(&active));
             self.count.send_replace(runs.active.len());
@@ -186,7 +202,7 @@ impl Runner {
         let runner = Arc::clone(self);
         tokio::spawn(async move {
             let (outcome, message) = work::work(&runner, &job, &active, turn).await;
-            runner.end(&active, outcome, message).await;
+            runner.end(&job, &active, outcome, message).await;
         });
     }
 
@@ -219,9 +235,43 @@ impl Runner {
         self.finished.subscribe()
     }
 
+    /// Whether a run has this container, by its id or name, in its hands at this moment: it stops it, lets it run again, or puts
+    /// another in its place.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn holds(&self, id: &str, name: &str) -> anyhow::Result<bool> {
+        if quiet::is_claimed(id) {
+            return Ok(true);
+        }
+        let is_about = |debt: &Debt| match debt {
+            Debt::Start { container, .. } | Debt::Thaw { container } => container.id == id || container.name == name,
+            Debt::Swap(swap) => swap.name == name || swap.old == id || swap.new.as_deref() == Some(id),
+            Debt::Unstarted { container, .. } | Debt::Container { name: container, .. } => container == name,
+            _ => false,
+        };
+        Ok(self.store.debts().await?.iter().any(|(_, _, _, debt)| is_about(debt)))
+    }
+
     /// Gives these services to runs that begin from now on; the others keep theirs.
     pub fn set_services(&self, services: Arc<Services>) {
         *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// Sets what the settings say of checks, and which jobs look at sites.
+    pub fn set_watch(&self, settings: WatchSettings, jobs: impl IntoIterator<Item = Arc<Job>>) {
+        let watchers = jobs.into_iter().filter(|job| job.enabled && !job.kind.watches().is_empty()).collect();
+        *self.watchers.lock().unwrap_or_else(PoisonError::into_inner) = watchers;
+        self.watch.set(Arc::new(settings));
+    }
+
+    /// Tells runs that begin from now on which jobs there are.
+    pub fn set_cards(&self, cards: Vec<Card>) {
+        *self.cards.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(cards);
+    }
+
+    fn cards(&self) -> Arc<Vec<Card>> {
+        Arc::clone(&self.cards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets how many runs of each class are at work at once. Nobody who is at work is stopped.
@@ -241,8 +291,9 @@ impl Runner {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    async fn end(&self, active: &Active, outcome: Outcome, message: String) {
-        if let Err(error) = self.store.run_finished(active.id, outcome, &message).await {
+    async fn end(&self, job: &Arc<Job>, active: &Active, outcome: Outcome, message: String) {
+        let (store, rules, told) = (&self.store, Arc::clone(&self.services().rules), active.record.take_told());
+        if let Err(error) = news::close(store, job, rules, active.id, outcome, &message, told).await {
             tracing::error!(job = %active.job, run = %active.id, %outcome, error = format!("{error:#}"), "the run's end could not be written");
         }
         match outcome {
@@ -267,7 +318,15 @@ impl Runner {
         self.count.send_replace(runs.active.len());
     }
 
-    fn services(&self) -> Arc<Services> {
+    /// What notifiers are told by.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.services().rules)
+    }
+
+    /// What runs that begin now share.
+    #[must_use]
+    pub fn services(&self) -> Arc<Services> {
         Arc::clone(&self.services.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

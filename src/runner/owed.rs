@@ -38,6 +38,7 @@ impl Runner {
                 tracing::info!(%job, %run, what, "what a run left behind was undone");
                 let said = std::iter::once((Level::Info, format!("later: {what}")));
                 let said = said.chain(known.map(|known| (Level::Warning, known))).collect();
+                self.watch.paid(id);
                 let added = add_lines(&self.store, &self.clock, &services, run, said).await;
                 self.store.paid(id).await.and(added)
             }

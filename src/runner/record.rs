@@ -3,7 +3,7 @@
 //! A line is told only after it was written, so whoever subscribes first and then reads the ledger misses nothing.
 //! Memory is bounded whatever a run prints: the first lines are kept as they come, of the rest the last ones.
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -14,11 +14,20 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, clean::Cleaner};
+use super::{
+    Event, Runner,
+    clean::Cleaner,
+    watch::{Report, Watch, container_of},
+};
 use crate::{
     clock::Clock,
-    kinds::{Progress, Record},
-    model::{Debt, DebtId, JobName, Level, Line, RunId, Step},
+    job::Job,
+    kinds::{Progress, Record, Services, Told},
+    model::{
+        Debt, DebtId, JobName, Level, Line, RunId, Step,
+        overview::{Card, Overview},
+        watch::Checked,
+    },
     store::Store,
 };
 
@@ -28,6 +37,8 @@ const FIRST: (u64, usize) = (8_000, 8 << 20);
 const LAST: (usize, usize) = (2_000, 2 << 20);
 /// Steps that are kept.
 const STEPS: usize = 5_000;
+/// News that one run may have, beside its end.
+const MOST_TOLD: usize = 20;
 /// Lines are written this long after the first of them was said, or when there are so many.
 const GATHER: (Duration, usize) = (Duration::from_millis(200), 100);
 
@@ -37,6 +48,12 @@ pub(super) struct RunRecord {
     clock: Clock,
     job: JobName,
     run: RunId,
+    /// The job's file, as it was when the run began.
+    file: Arc<Job>,
+    services: Arc<Services>,
+    watch: Arc<Watch>,
+    /// All jobs, as this run may know them.
+    cards: Arc<Vec<Card>>,
     /// Made when the first one follows: its memory is taken at once.
     events: OnceLock<broadcast::Sender<Event>>,
     kept: Mutex<Kept>,
@@ -66,6 +83,10 @@ struct Kept {
     progress_is_new: bool,
     step: Option<String>,
     debts: Vec<(DebtId, Debt)>,
+    /// Containers that it stopped, paused or replaced.
+    held: BTreeSet<String>,
+    /// What is to be told when the run ends.
+    news: Vec<Told>,
     closed: bool,
 }
 
@@ -81,12 +102,16 @@ impl fmt::Debug for RunRecord {
 }
 
 impl RunRecord {
-    pub(super) fn new(store: Store, clock: Clock, job: JobName, run: RunId) -> Arc<Self> {
+    pub(super) fn new(runner: &Runner, job: &Arc<Job>, run: RunId) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            clock,
-            job,
+            store: runner.store.clone(),
+            clock: runner.clock.clone(),
+            job: job.name.clone(),
             run,
+            file: Arc::clone(job),
+            services: runner.services(),
+            watch: Arc::clone(&runner.watch),
+            cards: runner.cards(),
             events: OnceLock::new(),
             kept: Mutex::default(),
             said: Notify::new(),
@@ -129,6 +154,11 @@ impl RunRecord {
         std::mem::take(&mut self.kept().debts)
     }
 
+    /// The containers that it stopped, paused or replaced.
+    pub(super) fn take_held(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.kept().held)
+    }
+
     /// Writes what is said, until the record is closed.
     pub(super) async fn keep_writing(self: Arc<Self>) {
         while !self.closing.is_cancelled() {
@@ -167,6 +197,11 @@ impl RunRecord {
             last
         };
         self.write_lines(last).await;
+    }
+
+    /// What is to be told; it is the caller's now.
+    pub(super) fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.kept().news)
     }
 
     async fn write(&self) {
@@ -283,6 +318,10 @@ impl Record for RunRecord {
         }
     }
 
+    fn told(&self, value: serde_json::Value) {
+        self.tell(Event::Told(value));
+    }
+
     fn step_began(&self, name: &str) {
         let name = self.clean(name);
         let began = self.clock.now();
@@ -312,18 +351,43 @@ impl Record for RunRecord {
 
     async fn owe(&self, debt: Debt) -> anyhow::Result<DebtId> {
         let id = self.store.owe(self.run, &self.job, &debt).await?;
-        self.kept().debts.push((id, debt));
+        self.watch.owed(id, &debt, &self.job, self.run);
+        let mut kept = self.kept();
+        kept.held.extend(container_of(&debt).map(|(name, _)| name.to_owned()));
+        kept.debts.push((id, debt));
         Ok(id)
     }
 
     async fn paid(&self, debt: DebtId) -> anyhow::Result<()> {
         self.store.paid(debt).await?;
+        self.watch.paid(debt);
         self.kept().debts.retain(|(id, _)| *id != debt);
         Ok(())
     }
 
     async fn fact(&self, key: &str) -> anyhow::Result<Option<serde_json::Value>> {
         self.store.fact(&self.job, key).await
+    }
+
+    async fn checked(&self, mut checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        for one in &mut checks {
+            one.verdict.what = self.clean(&one.verdict.what);
+        }
+        self.watch.checked(&Report { job: &self.file, services: &self.services }, checks).await
+    }
+
+    async fn overview(&self, since: DateTime<Utc>) -> anyhow::Result<Overview> {
+        self.store.overview(&self.cards, since).await
+    }
+
+    fn tell(&self, told: Told) {
+        let clean = |text: &str| self.clean(text);
+        let Told { event, severity, what, lines } = told;
+        let told = Told { event, severity, what: clean(&what), lines: lines.iter().map(|line| clean(line)).collect() };
+        let mut kept = self.kept();
+        if kept.news.len() < MOST_TOLD {
+            kept.news.push(told);
+        }
     }
 
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {

@@ -3,12 +3,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{clean::Cleaner, debts, hooks::Hook};
+use super::{clean::Cleaner, debts, hooks::Hook, news};
 use crate::{
     clock::Clock,
     job::Job,
     kinds::Services,
-    model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState},
+    model::{Debt, DebtId, JobName, Level, Line, Outcome, Run, RunId, RunState, Trigger},
     policy::OnCrash,
     process::{Ending, Tree},
     store::Store,
@@ -35,7 +35,7 @@ pub async fn recover(
     let past = Past { store, clock, services };
     let mut again = Vec::new();
     for run in store.unfinished().await? {
-        past.close(&run).await?;
+        past.close(&run, jobs.get(&run.job)).await?;
         if jobs.get(&run.job).is_some_and(|job| job.policies.on_crash == OnCrash::Rerun) {
             again.push(run.id);
         }
@@ -54,7 +54,7 @@ struct Past<'a> {
 }
 
 impl Past<'_> {
-    async fn close(&self, run: &Run) -> anyhow::Result<()> {
+    async fn close(&self, run: &Run, job: Option<&Arc<Job>>) -> anyhow::Result<()> {
         let (ended, mut message) = match run.state {
             RunState::Queued => (Ending::default(), "Rusuban ended before this run began".to_owned()),
             _ => {
@@ -69,7 +69,14 @@ impl Past<'_> {
             message += &format!("; processes of it that cannot be killed: {}", ended.left);
         }
         self.say(run.id, vec![(Level::Error, message.clone())]).await?;
-        self.store.run_finished(run.id, Outcome::Interrupted, &message).await?;
+        match job {
+            Some(job) => {
+                let rules = Arc::clone(&self.services.rules);
+                news::close(self.store, job, rules, run.id, Outcome::Interrupted, &message, Vec::new()).await?;
+            }
+            // Its file is gone, and with it who is to be told.
+            None => self.store.run_finished(run.id, Outcome::Interrupted, &message).await?,
+        }
         tracing::warn!(job = %run.job, run = %run.id, outcome = %Outcome::Interrupted, message, "run ended");
         Ok(())
     }
@@ -121,15 +128,17 @@ impl Past<'_> {
         file: Option<&Arc<Job>>,
         said: &mut Vec<(Level, String)>,
     ) -> anyhow::Result<()> {
-        let ended = match self.store.run(run).await? {
-            Some(Run { state: RunState::Finished { outcome, .. }, message, .. }) => (outcome, message),
-            _ => (Outcome::Interrupted, String::new()),
+        let (trigger, ended) = match self.store.run(run).await? {
+            Some(Run { trigger, state: RunState::Finished { outcome, .. }, message, .. }) => {
+                (trigger, (outcome, message))
+            }
+            _ => (Trigger::Manual, (Outcome::Interrupted, String::new())),
         };
         let policies = file.map(|job| &job.policies);
         let limit = policies.and_then(|policies| policies.timeout).map_or(LONGEST, |limit| limit.0.min(LONGEST));
         let grace = policies.map_or(Duration::from_secs(10), |policies| policies.grace.0);
         let (home, end) = (self.services.home.as_path(), Some((ended.0, &*ended.1)));
-        let hook = Hook { job, run, home, command, end, limit, grace };
+        let hook = Hook { job, run, trigger: &trigger, home, command, end, limit, grace };
         let mut dropped = 0;
         let result = hook
             .run(&CancellationToken::new(), |line| {

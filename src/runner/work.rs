@@ -1,7 +1,7 @@
 //! One run, from the gate to its end.
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -111,6 +111,7 @@ impl Work<'_> {
             Ok(()) => self.attempts(&pass).await,
         };
         self.pay_what_is_left().await;
+        end = self.look_whether_all_is_back(end).await;
         if let Some((debt, command)) = owed {
             end = self.after(debt, &command, end).await;
         }
@@ -137,6 +138,9 @@ impl Work<'_> {
         runner.store.run_started(active.id, 1).await?;
         active.begins(runner.clock.now(), 1);
         tracing::info!(job = %active.job, run = %active.id, "run began");
+        if let Some(why) = active.trigger.in_words() {
+            active.record.line(Level::Info, &why);
+        }
         let Some(after) = &job.policies.hooks.after else { return Ok(None) };
         let command = after.arguments();
         let debt = Debt::AfterHook { command: command.clone() };
@@ -202,7 +206,8 @@ impl Work<'_> {
         let Work { job, active, .. } = self;
         let limit = job.policies.timeout.map_or(hooks::LONGEST, |limit| limit.0);
         let (home, grace) = (self.services.home.as_path(), job.policies.grace.0);
-        let hook = Hook { job: &active.job, run: active.id, home, command, end, limit, grace };
+        let (job, run, trigger) = (&active.job, active.id, &active.trigger);
+        let hook = Hook { job, run, trigger, home, command, end, limit, grace };
         active.record.step_began(name);
         let result = hook.run(stop, |line| active.record.line(Level::Output, line)).await;
         let error = result.as_ref().err().map(|error| format!("{error:#}"));
@@ -229,6 +234,7 @@ impl Work<'_> {
                 return ((outcome, message), stuck);
             }
             self.pay_what_is_left().await;
+            active.record.take_told();
             let wait = backoff(&job.policies.retry, number, random());
             self.warn(&format!("attempt {number} of {most}: {message}; the next one is in {}", in_words(wait)));
             number += 1;
@@ -254,6 +260,30 @@ impl Work<'_> {
         }
     }
 
+    /// A run that held containers has not succeeded before their sites are well again.
+    async fn look_whether_all_is_back(&self, end: End) -> End {
+        let Work { runner, active, .. } = self;
+        let held = active.record.take_held();
+        let watchers = runner.watchers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if held.is_empty() || watchers.is_empty() || end.0 != Outcome::Succeeded || active.stopping.is_cancelled() {
+            return end;
+        }
+        let sites = runner.watch.sites(&watchers, &held).await;
+        if sites.is_empty() {
+            return end;
+        }
+        active.record.step_began("look at the sites");
+        let complaints = runner.watch.until_back(&self.cx(active.stopping.child_token()), sites).await;
+        let error = (!complaints.is_empty()).then(|| complaints.join("; "));
+        active.record.step_ended("look at the sites", error.as_deref());
+        let Some(error) = error else { return end };
+        let held: Vec<String> = held.into_iter().collect();
+        let message =
+            format!("the work was done ({}), but what it held ({}) did not come back: {error}", end.1, held.join(", "));
+        active.record.line(Level::Error, &message);
+        (Outcome::Failed, message)
+    }
+
     /// Pays what the kind owes and has not paid: it failed, panicked or was killed.
     async fn pay_what_is_left(&self) {
         // What was done last is undone first: a container that others need is started before them.
@@ -261,6 +291,7 @@ impl Work<'_> {
             let paid = match debts::pay(&debt, &self.services, &self.runner.clock, PATIENCE).await {
                 Ok(said) => {
                     said.into_iter().for_each(|said| self.warn(&said));
+                    self.runner.watch.paid(id);
                     self.runner.store.paid(id).await
                 }
                 Err(error) => Err(error),

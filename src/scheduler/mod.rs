@@ -6,19 +6,22 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio::sync::{Notify, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, LONGEST_SLEEP},
     job::Job,
-    model::{JobName, Missed, Outcome, Run, RunId, Trigger},
+    model::{JobName, Missed, Outcome, Run, RunId, Skipped, Trigger, news::Outgoing},
     policy::Overlap,
-    runner::{Admission, Runner},
+    runner::{Admission, Runner, news},
     store::{Settled, Settlement, Store, Verdict},
 };
 
@@ -45,6 +48,10 @@ pub struct Scheduler {
     entries: Mutex<Entries>,
     /// Entries have changed.
     changed: Notify,
+    /// When the loop last came round.
+    looked: AtomicI64,
+    /// Counts changes of jobs, for whoever else looks at them.
+    version: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +119,9 @@ impl Scheduler {
     /// A scheduler without jobs.
     #[must_use]
     pub fn new(store: Store, runner: Arc<Runner>, clock: Clock) -> Self {
-        Self { store, runner, clock, entries: Mutex::default(), changed: Notify::new() }
+        let looked = AtomicI64::new(clock.now().timestamp_millis());
+        let (entries, changed, version) = (Mutex::default(), Notify::new(), watch::channel(0).0);
+        Self { store, runner, clock, entries, changed, looked, version }
     }
 
     /// Takes these jobs in place of those before. Runs that go on are not disturbed. A job that is new, or whose schedule has
@@ -154,7 +163,12 @@ impl Scheduler {
                     wrong.push(job.name.clone());
                 }
                 if cursor.is_none() && has_slots(&job) {
-                    anchors.push(Settlement { job: job.name.clone(), slots: Vec::new(), cursor: now });
+                    anchors.push(Settlement {
+                        job: job.name.clone(),
+                        slots: Vec::new(),
+                        cursor: now,
+                        news: Vec::new(),
+                    });
                 }
                 let paused =
                     before.as_ref().map_or_else(|| known.and_then(|known| known.paused), |before| before.paused);
@@ -175,7 +189,33 @@ impl Scheduler {
         self.store.anchor(wrong, now).await?;
         self.store.settle(anchors).await?;
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(changes)
+    }
+
+    /// The jobs that may start by themselves: those that are enabled and not paused.
+    #[must_use]
+    pub fn awake(&self) -> Vec<Arc<Job>> {
+        let entries = self.lock();
+        let awake = entries.jobs.values().filter(|entry| entry.job.enabled && entry.paused.is_none());
+        awake.map(|entry| Arc::clone(&entry.job)).collect()
+    }
+
+    /// Tells whenever the jobs have changed, or which of them are paused.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Starts a job for something that has happened, if its `overlap` lets it; else says what was in the way.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn start_unless_busy(&self, job: &Arc<Job>, trigger: Trigger) -> anyhow::Result<Result<Run, Skipped>> {
+        match self.runner.admit(job) {
+            Admission::Skip(why) => Ok(Err(why)),
+            _ => Ok(Ok(self.run_now(Arc::clone(job), trigger).await?)),
+        }
     }
 
     /// Starts runs when they are due, until `stop`.
@@ -189,6 +229,7 @@ impl Scheduler {
                 tracing::error!("settle what is due: {error:#}");
                 self.clock.sleep(LONGEST_SLEEP).await;
             }
+            self.looked.store(self.clock.now().timestamp_millis(), Ordering::SeqCst);
             let wait = self.until_next();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -202,6 +243,12 @@ impl Scheduler {
                 () = self.clock.sleep(wait) => {}
             }
         }
+    }
+
+    /// When the loop last came round: at most a second or two ago, while it is well.
+    #[must_use]
+    pub fn looked(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.looked.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
     /// Runs a job now.
@@ -225,6 +272,7 @@ impl Scheduler {
             entry.paused.get_or_insert(now);
             entry.next = None;
         }
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
@@ -244,6 +292,7 @@ impl Scheduler {
             }
         }
         self.changed.notify_one();
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
@@ -358,7 +407,7 @@ impl Scheduler {
             if let Some(left) = entry.left.take_if(|left| *left <= now) {
                 entry.cursor = entry.cursor.max(left);
                 let (job, slots, cursor) = (name, Vec::new(), entry.cursor);
-                settlements.push((Arc::clone(&entry.job), Settlement { job, slots, cursor }));
+                settlements.push((Arc::clone(&entry.job), Settlement { job, slots, cursor, news: Vec::new() }));
             }
             due.push(Arc::clone(&entry.job));
         }
@@ -384,10 +433,27 @@ impl Scheduler {
                 count: slot.count,
                 verdict: self.verdict(&entry.job, slot, index == newest),
             });
-            let (slots, cursor) = (slots.collect(), plan.cursor);
-            settlements.push((Arc::clone(&entry.job), Settlement { job: name, slots, cursor }));
+            let (slots, cursor): (Vec<Settled>, _) = (slots.collect(), plan.cursor);
+            let news = self.missed(&entry.job, &slots, now);
+            settlements.push((Arc::clone(&entry.job), Settlement { job: name, slots, cursor, news }));
         }
         settlements
+    }
+
+    /// What is told of slots that went by. Where one is run, it stands for them; where the job was paused, that was meant.
+    fn missed(&self, job: &Job, slots: &[Settled], now: DateTime<Utc>) -> Vec<Outgoing> {
+        let is_run = |slot: &Settled| matches!(slot.verdict, Verdict::Run(_));
+        let missed = |slot: &Settled| match slot.verdict {
+            Verdict::Miss(why @ (Missed::Away | Missed::TooOld)) => Some((slot.due, slot.last, slot.count, why)),
+            _ => None,
+        };
+        let all: Vec<_> = slots.iter().filter_map(missed).collect();
+        let (Some((first, ..)), Some((_, last, _, why))) = (all.first(), all.last()) else { return Vec::new() };
+        if slots.iter().any(is_run) {
+            return Vec::new();
+        }
+        let count = all.iter().fold(0, |sum: u64, (.., count, _)| sum.saturating_add(*count));
+        news::missed(job, &self.runner.rules(), (*first, *last, count), *why, now)
     }
 
     fn verdict(&self, job: &Job, slot: &plan::Planned, is_newest: bool) -> Verdict {

@@ -1,4 +1,4 @@
-//! The ledger: runs, slots, lines, steps, facts, debts, in SQLite (WAL, one writer thread). The only shared mutable state.
+//! The ledger: runs, slots, lines, steps, facts, debts, checks, in SQLite (WAL, one writer thread). The only shared mutable state.
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -16,16 +16,24 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::{
     clock::Clock,
-    model::{JobName, Missed, RunId, Skipped, Trigger},
+    model::{JobName, Missed, RunId, Skipped, Trigger, news::Outgoing},
 };
 
+mod checks;
 mod debts;
+mod history;
+mod outbox;
+mod past;
 mod runs;
 mod schema;
 mod slots;
 mod tidy;
 mod writer;
 
+pub use checks::{Begun, CheckRow, Found, Incident};
+pub use history::Span;
+pub use outbox::{Answer, End, Line, OpenMessage, OutboxRow};
+pub use past::{Past, Standing};
 pub use runs::RunFilter;
 pub use slots::{Cursor, SlotRow};
 use writer::{WhenFull, Work, Writer};
@@ -41,6 +49,7 @@ struct Inner {
     clock: Clock,
     next_run: AtomicI64,
     next_debt: AtomicI64,
+    next_incident: AtomicI64,
 }
 
 /// What is settled for one job in one go.
@@ -52,6 +61,8 @@ pub struct Settlement {
     pub slots: Vec<Settled>,
     /// Everything up to here is settled now.
     pub cursor: DateTime<Utc>,
+    /// What is to be told of it.
+    pub news: Vec<Outgoing>,
 }
 
 /// One slot, or a long gap's many, and what becomes of it.
@@ -128,10 +139,10 @@ impl Store {
                 .optional()?;
             Ok(AtomicI64::new(last.unwrap_or(0) + 1))
         };
-        let (next_run, next_debt) = (next("runs")?, next("debts")?);
+        let (next_run, next_debt, next_incident) = (next("runs")?, next("debts")?, next("incidents")?);
         let writer = Writer::start(connection, path, clock.clone())?;
         let reader = reader.map(|reader| Arc::new(Mutex::new(reader)));
-        Ok(Self(Arc::new(Inner { writer, reader, clock, next_run, next_debt })))
+        Ok(Self(Arc::new(Inner { writer, reader, clock, next_run, next_debt, next_incident })))
     }
 
     /// What keeps the ledger from being written, for a person; none when all is well.
@@ -185,6 +196,48 @@ impl Store {
         .await
     }
 
+    /// Changes what is remembered of a job under `key`, in one go.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn change_fact(
+        &self,
+        job: &JobName,
+        key: &str,
+        change: impl Fn(Option<serde_json::Value>) -> serde_json::Value + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let (job, key) = (job.clone(), key.to_owned());
+        self.write(WhenFull::Hold, move |connection| {
+            let before: Option<String> = connection
+                .prepare_cached("SELECT value FROM facts WHERE job = ?1 AND key = ?2")?
+                .query_row((job.as_str(), &key), |row| row.get(0))
+                .optional()?;
+            let after = change(before.as_deref().and_then(|before| serde_json::from_str(before).ok()));
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO facts (job, key, value) VALUES (?1, ?2, ?3)")?
+                .execute((job.as_str(), &key, after.to_string()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What all jobs remember under `key`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn facts(&self, key: &str) -> anyhow::Result<Vec<(JobName, serde_json::Value)>> {
+        let key = key.to_owned();
+        self.read(move |connection| {
+            let mut rows = connection.prepare_cached("SELECT job, value FROM facts WHERE key = ?1")?;
+            let rows = rows.query_map([&key], |row| {
+                let (job, value): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok((job_name(&job)?, from_json(&value)?))
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+
     async fn write(
         &self,
         when_full: WhenFull,
@@ -223,7 +276,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 
-use super::{LastRuns, Store, WhenFull, from_json, job_name, moment, to_json};
-use crate::model::{JobName, Level, Line, Outcome, Run, RunId, RunState, Step, Trigger};
+use super::{LastRuns, Past, Store, WhenFull, from_json, job_name, moment, outbox, past, to_json};
+use crate::model::{JobName, Level, Line, Outcome, Run, RunId, RunState, Step, Trigger, news::Outgoing};
 
 /// Which runs are asked for.
 #[derive(Clone, Debug)]
@@ -104,14 +104,33 @@ impl Store {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn run_finished(&self, run: RunId, outcome: Outcome, message: &str) -> anyhow::Result<()> {
-        let now = self.0.clock.now().timestamp_millis();
+        self.run_finished_with_news(run, outcome, message, &[], |_, _| Vec::new()).await
+    }
+
+    /// The run is over, and in the same transaction that is written which is to be told of it. `tell` is given what came before it, and
+    /// when it ended; `failures` are the outcomes that count as the job's failing.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn run_finished_with_news(
+        &self,
+        run: RunId,
+        outcome: Outcome,
+        message: &str,
+        failures: &'static [Outcome],
+        tell: impl Fn(&Past, DateTime<Utc>) -> Vec<Outgoing> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let now = self.0.clock.now();
         let message = message.to_owned();
         self.write(WhenFull::Hold, move |connection| {
-            connection
+            let changed = connection
                 .prepare_cached(
                     "UPDATE runs SET finished = ?2, outcome = ?3, message = ?4 WHERE id = ?1 AND finished IS NULL",
                 )?
-                .execute((run.0, now, outcome.word(), &message))?;
+                .execute((run.0, now.timestamp_millis(), outcome.word(), &message))?;
+            if changed == 1 {
+                outbox::put(connection, &tell(&past::of(connection, run, failures)?, moment(now.timestamp_millis())))?;
+            }
             Ok(())
         })
         .await
@@ -207,6 +226,26 @@ impl Store {
                 }
             }
             Ok(found)
+        })
+        .await
+    }
+
+    /// When the newest run of this job ended that succeeded and did this step without an error.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn last_done(&self, job: &JobName, step: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let (job, step) = (job.clone(), step.to_owned());
+        self.read(move |connection| {
+            let ended: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT finished FROM runs WHERE job = ?1 AND outcome = 'succeeded' AND EXISTS (SELECT 1 FROM steps
+                     WHERE steps.run = runs.id AND steps.name = ?2 AND steps.error IS NULL AND steps.ended IS NOT NULL)
+                     ORDER BY id DESC LIMIT 1",
+                )?
+                .query_row((job.as_str(), &step), |row| row.get(0))
+                .optional()?;
+            Ok(ended.map(moment))
         })
         .await
     }

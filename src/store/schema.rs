@@ -3,7 +3,7 @@ use anyhow::{Context as _, bail};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The migrations; `user_version` says how many have been done.
-const MIGRATIONS: &[&str] = &[include_str!("v1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// Brings the ledger to the newest form.
 pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, Connection};
 
-use super::{Settled, Settlement, Store, Verdict, WhenFull, from_json, job_name, moment, runs, to_json};
+use super::{Settled, Settlement, Store, Verdict, WhenFull, from_json, job_name, moment, outbox, runs, to_json};
 use crate::model::{JobName, Run, RunId, RunState, SlotEnd, Trigger};
 
 /// What the schedule knows of a job.
@@ -94,6 +94,7 @@ impl Store {
                         runs::insert(&mut runs, *id, &settlement.job, trigger, queued)?;
                     }
                 }
+                outbox::put(connection, &settlement.news)?;
                 cursors.execute((settlement.job.as_str(), settlement.cursor.timestamp_millis()))?;
             }
             Ok(())

@@ -8,8 +8,8 @@ use super::{Histories, Store, WhenFull};
 const AT_ONCE: usize = 500;
 
 impl Store {
-    /// Trims the history of these jobs by age and count. The newest run and the newest success of each job stay, and so does
-    /// what has not ended. Returns how many runs went.
+    /// Trims the history of these jobs by age and count. The newest run and the newest success of each job stay, and so do
+    /// the first failures after it, which say since when it fails, and what has not ended. Returns how many runs went.
     ///
     /// # Errors
     /// When the ledger cannot be read or written.
@@ -61,6 +61,9 @@ fn doomed(connection: &Connection, job: &str, most: u32, oldest: i64) -> rusqlit
         "SELECT id FROM runs WHERE job = ?1 AND finished IS NOT NULL AND (id <= ?2 OR queued < ?3)
          AND id <> (SELECT max(id) FROM runs WHERE job = ?1)
          AND id <> coalesce((SELECT max(id) FROM runs WHERE job = ?1 AND outcome = 'succeeded'), 0)
+         AND id NOT IN (SELECT min(id) FROM runs WHERE job = ?1 AND outcome IN ('failed', 'timed_out', 'interrupted')
+                        AND id > coalesce((SELECT max(id) FROM runs WHERE job = ?1 AND outcome = 'succeeded'), 0)
+                        GROUP BY outcome)
          ORDER BY id LIMIT ?4",
     )?;
     let rows = rows.query_map((job, first_beyond.unwrap_or(0), oldest, AT_ONCE as i64), |row| row.get(0))?;

@@ -45,6 +45,8 @@ impl House {
             store: home.join("data/rusuban.db"),
             buckets: [("local".to_owned(), bucket)].into(),
             repositories: [].into(),
+            rules: Arc::clone(&of.rules),
+            notifiers: [].into(),
             docker: of.docker.clone(),
             time_zone: of.time_zone,
             http: of.http.clone(),

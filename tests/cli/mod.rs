@@ -1,5 +1,7 @@
 //! The program as people use it: the real binary, killed and restarted as machines do.
 mod containers;
+mod heartbeat;
+mod in_place;
 mod killed;
 mod look;
 mod mirror;
@@ -17,6 +19,8 @@ use std::{
 fn rusuban(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rusuban"));
     command.arg("--home").arg(home).env("TZ", "UTC").env_remove("RUSUBAN_HOME").stdin(Stdio::null());
+    // Whoever wants an engine says which.
+    command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     command
 }
 
@@ -35,16 +39,16 @@ fn home(name: &str, job: &str) -> tempfile::TempDir {
     home
 }
 
-fn add(home: &Path, name: &str, job: &str) {
+pub(crate) fn add(home: &Path, name: &str, job: &str) {
     fs::create_dir_all(home.join("jobs")).unwrap();
     fs::write(home.join(format!("jobs/{name}.toml")), job).unwrap();
 }
 
 /// A server that ends with the test.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(home: &Path) -> Self {
+    pub(crate) fn start(home: &Path) -> Self {
         let log = fs::File::create(home.join("server.log")).unwrap();
         let server = Self(rusuban(home).arg("serve").stderr(log).spawn().unwrap());
         wait_until("the server is ready", || said(home).contains("ready"));
@@ -55,7 +59,7 @@ impl Server {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
     }
 
-    fn terminate(mut self) -> i32 {
+    pub(crate) fn terminate(mut self) -> i32 {
         self.signal(rustix::process::Signal::TERM);
         self.0.wait().unwrap().code().unwrap_or(-1)
     }
@@ -73,11 +77,11 @@ impl Drop for Server {
     }
 }
 
-fn said(home: &Path) -> String {
+pub(crate) fn said(home: &Path) -> String {
     fs::read_to_string(home.join("server.log")).unwrap_or_default()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
@@ -85,7 +89,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn runs(home: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn runs(home: &Path) -> Vec<serde_json::Value> {
     let output = run(home, &["runs", "--json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
 }

@@ -266,10 +266,13 @@ fn one_that_is_being_stopped_when_the_runner_is_killed_runs_afterwards() {
 /// Has the runner killed at request number `step` of those that change something, and looks at the engine while it is down. None when
 /// the run ended before: its exit code.
 fn killed_at(house: &House, tag: &str, silent: Silent, step: usize) -> Option<i32> {
+    killed_when(house, &["rollback", "blog", tag, "--yes", "--start"], silent, step)
+}
+
+fn killed_when(house: &House, arguments: &[&str], silent: Silent, step: usize) -> Option<i32> {
     let proxy = Frozen::start(&house.dockerd.socket(), step, silent);
-    let arguments = ["rollback", "blog", tag, "--yes", "--start"];
     let mut child =
-        house.command(&proxy.host(), &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        house.command(&proxy.host(), arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while !proxy.is_silent() {
         if let Some(ended) = child.try_wait().unwrap() {
@@ -348,4 +351,45 @@ fn killed_while_it_brings_the_old_one_back_the_old_one_is_back() {
             break;
         }
     }
+}
+
+#[test]
+fn an_update_that_is_killed_at_any_step_leaves_the_old_container_or_the_new_one() {
+    let mut house = House::new();
+    add(
+        house.home.path(),
+        "update",
+        "kind = \"container-update\"\ncontainers = [\"blog\"]\npull = false\nsnapshot = false\nwatch = \"1s\"\nwait = \"4s\"\n",
+    );
+    let (mut before, mut meant) = (0, 0);
+    for step in 1_usize.. {
+        assert!(step < 40, "it never ends");
+        house.dockerd.cli(&["tag", BASE, "live:1"]);
+        for name in ["blog", "blog-rusuban-new", "blog-rusuban-old"] {
+            let _ = house.dockerd.try_cli(&["rm", "-f", name]);
+        }
+        house
+            .dockerd
+            .run("blog", &["--restart", "always", "-v", "data:/data", "-e", "TOKEN=now", "live:1", "sh", "-c", WORK]);
+        house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
+        house.old = house.dockerd.inspect("blog")["Id"].as_str().unwrap().to_owned();
+        house.dockerd.cli(&["tag", "base:Tue", "live:1"]);
+        let silent = if step.is_multiple_of(2) { Silent::Before } else { Silent::After };
+        let exit = killed_when(&house, &["run", "update"], silent, step);
+        let blog = house.dockerd.inspect("blog");
+        if blog["Id"] == house.old.as_str() {
+            house.assert_as_before(true);
+            before += 1;
+        } else {
+            assert_eq!(house.all(), ["blog running", "bystander running"]);
+            assert_eq!(blog["HostConfig"]["RestartPolicy"]["Name"], "always");
+            assert_eq!(house.dockerd.cli(&["exec", "blog", "cat", "/state", "/data/file"]), "Tue\nkept");
+            meant += 1;
+        }
+        if let Some(exit) = exit {
+            assert_eq!(exit, 0, "{}", house.rusuban(&["log", "update"]).1);
+            break;
+        }
+    }
+    assert!(before >= 5 && meant >= 1, "{before} {meant}");
 }

@@ -55,6 +55,16 @@ impl House {
         needs.map(|one| (text(&one["method"]), text(&one["path"]))).collect()
     }
 
+    /// The requests that are printed for what is no job.
+    fn printed(&self, flag: &str) -> BTreeSet<(String, String)> {
+        let (is_fine, said) = self.rusuban(&["docker-acl", flag, "--format", "json"]);
+        assert!(is_fine, "{said}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let needs = said.as_array().unwrap().last().unwrap()["needs"].as_array().unwrap().clone();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        needs.iter().map(|one| (text(&one["method"]), text(&one["path"]))).collect()
+    }
+
     /// Runs a job through the proxy, which refuses nothing. What it said.
     fn run(&mut self, text: &str, is_fine: bool) -> String {
         fs::write(self.home.path().join("jobs/job.toml"), text).unwrap();
@@ -118,6 +128,14 @@ fn what_is_printed_for_a_job_is_what_it_needs() {
     house.run(&format!("{image}shell = 'echo hello'"), true);
     house.run(&format!("{image}shell = 'sleep 1000'\ntimeout = '1s'\ngrace = '2s'"), false);
     house.all_was_used();
+    house.run("kind = 'routes'\nall = true\nhosts = 'hosts'", true);
+    // What is heard is heard by the server.
+    house.used.insert(("GET".into(), "/events".into()));
+    house.all_was_used();
+    house.dockerd.cli(&["stop", "-t", "0", "blog"]);
+    house.run("kind = 'boot'\ncontainers = ['blog']", true);
+    house.used.insert(("GET".into(), "/events".into()));
+    house.all_was_used();
     assert_eq!(house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
 }
 
@@ -142,6 +160,13 @@ async fn what_a_container_that_reads_volumes_needs_is_printed_once_its_image_is_
             assert!(said.contains("read by a container that is made for it"), "{said}");
             house.all_was_used();
         }
+    }
+    house.proxy.only(house.printed("--restore").into_iter().collect());
+    for arguments in [&["restore", "job", "--to-volume", "other"][..], &["restore", "job", "--in-place"]] {
+        let (is_fine, said) = house.rusuban(arguments);
+        let (_, refused) = house.proxy.seen();
+        assert!(is_fine && refused.is_empty(), "{refused:#?} {said}");
+        assert!(said.contains("it is written by a container that is made for it"), "{said}");
     }
 }
 
@@ -190,4 +215,34 @@ fn a_job_that_needs_what_amounts_to_root_is_told() {
         "{said}"
     );
     assert!(!house.rusuban(&["docker-acl", "nowhere"]).0);
+}
+
+#[test]
+fn what_is_printed_for_coverage_and_restores_is_what_they_need() {
+    let house = House::new();
+    house.dockerd.run("blog", &["-v", "data:/data", "--stop-timeout", "1", BASE]);
+    house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
+    let printed = |flag: &str| house.printed(flag);
+    house.proxy.only(printed("--coverage").into_iter().collect());
+    let (is_fine, said) = house.rusuban(&["coverage"]);
+    assert!(!is_fine && said.contains("1 thing not kept"), "{said}");
+    let (used, refused) = house.proxy.seen();
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert_eq!(used.into_iter().collect::<BTreeSet<_>>(), printed("--coverage"));
+    let job = "kind = 'backup'\nrepository = 'safe'\n[[source]]\nvolume = 'data'";
+    fs::write(house.home.path().join("jobs/job.toml"), job).unwrap();
+    let (usual, rare) = (house.needs(false), house.needs(true));
+    house.proxy.only(usual.union(&rare).cloned().collect());
+    assert!(house.rusuban(&["run", "job"]).0);
+    house.proxy.only(printed("--restore").into_iter().collect());
+    house.proxy.seen();
+    for arguments in [
+        &["restore", "job", "--to-volume", "other"][..],
+        &["restore", "job", "--in-place"],
+        &["restore", "job", "--undo"],
+    ] {
+        let (is_fine, said) = house.rusuban(arguments);
+        let (_, refused) = house.proxy.seen();
+        assert!(is_fine && refused.is_empty(), "{refused:#?} {said}");
+    }
 }

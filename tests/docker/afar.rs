@@ -318,6 +318,21 @@ async fn a_helper_is_gone_after_a_crash_and_when_it_dies_nothing_is_kept() {
         assert_eq!(containers(dockerd), "blog running", "{log}");
         assert!(house.fails(&["backups", job]).contains("there is no backup of"), "{log}");
     }
+    // A restore that is killed leaves neither its container nor a volume that is not whole.
+    house.fine(&["run", "dedup"]);
+    let mut restore = house.start(&["restore", "dedup", "--to-volume", "new"]);
+    wait_until("it was never filled", || !dockerd.cli(&["ps", "-q", "--filter", "name=rusuban-restore"]).is_empty());
+    restore.kill().unwrap();
+    restore.wait().unwrap();
+    let log = house.fine(&["run", "nothing"]);
+    assert_eq!(containers(dockerd), "blog running", "{log}");
+    assert_eq!(fs::read_dir(house.path("data/spool")).unwrap().count(), 0, "{log}");
+    if dockerd.cli(&["volume", "ls", "-q"]) != "data" {
+        // It was too late to keep it from being whole.
+        let new = dockerd.cli(&["volume", "inspect", "-f", "{{.Mountpoint}}", "new"]);
+        assert_equal(&volume, Path::new(&new));
+        dockerd.cli(&["volume", "rm", "new"]);
+    }
     // Without an image for it, it says what to do.
     house.reach(&format!("host = '{afar}'"));
     let log = house.fails(&["run", "plain"]);
@@ -328,6 +343,9 @@ async fn a_helper_is_gone_after_a_crash_and_when_it_dies_nothing_is_kept() {
     house.reach(&format!("host = '{afar}'\nhelper = '{BASE}'"));
     let log = house.fails(&["run", "plain"]);
     assert!(log.contains("run `rusuban` in container"), "{log}");
+    let log = house.fails(&["restore", "dedup", "--to-volume", "new"]);
+    assert!(log.contains("run `rusuban` in container"), "{log}");
+    assert_eq!(dockerd.cli(&["volume", "ls", "-q"]), "data", "{log}");
     assert_eq!(containers(dockerd), "blog running");
 }
 

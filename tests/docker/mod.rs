@@ -2,10 +2,15 @@
 mod acl;
 mod afar;
 mod back;
+mod boot;
 mod command;
+mod coverage;
 mod engine;
 mod exec;
+mod follow;
+mod labels;
 mod outside;
+mod routes;
 mod same;
 mod snapshot;
 mod spec;

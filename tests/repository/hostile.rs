@@ -164,6 +164,13 @@ fn crafted() -> Vec<(&'static str, Vec<u8>)> {
     seeds.push(("config", br#"{"chunker":"rabin","average":18446744073709551615}"#.to_vec()));
     seeds.push(("lock", br#"{"time":"2026-11-21T03:15:00+01:00","exclusive":false,"hostname":"here","username":"root","pid":1,"uid":0,"gid":0}"#.to_vec()));
     seeds.push(("lock", Vec::new()));
+    for condition in [
+        "status == 2xx and (body contains \"Welcome\" or not time < 800ms) and certificate > 14d",
+        "json(\"$.a[0]['b c'][*]\") >= 1.5 and count(css(\"h1 > a:nth-child(2)\")) < 3\n<h1>a<a>b<a>c</h1>",
+        "header('x') matches \"^[a-z]+\\d\" or size > 2 KiB or count(\"a\") == 2\naa",
+    ] {
+        seeds.push(("condition", condition.into()));
+    }
     for time in ["-262143-01-01T00:00:00Z", "+262142-12-31T23:59:59-14:00", "2016-12-31T23:59:60.5Z"] {
         seeds.push(("snapshot", format!(r#"{{"time":"{time}","tree":"{folder}","tags":["job=a"]}}"#).into_bytes()));
         seeds.push((

@@ -5,6 +5,7 @@ use std::{io::Read as _, path::Path, sync::Arc};
 
 use rusuban::{
     bucket::{Bucket, Put, memory::Memory},
+    check::condition::{Condition, EVERYTHING, Found},
     clock::Clock,
     plain::{self, Manifest, Reading, age},
     repository::{
@@ -20,10 +21,11 @@ use rusuban::{
 pub(crate) type Call = fn(&[u8]);
 
 /// Each with its name.
-pub(crate) const TARGETS: [(&str, Call); 12] = [
+pub(crate) const TARGETS: [(&str, Call); 13] = [
     ("age", age),
     ("archive", archive),
     ("blob", blob),
+    ("condition", condition),
     ("config", config),
     ("index", index),
     ("key_file", key_file),
@@ -41,6 +43,25 @@ pub(crate) const PACK: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 pub(crate) const PIECE: &[u8] = b"a piece of a file";
 /// A folder that it has.
 pub(crate) const FOLDER: &str = "{\"nodes\":[]}\n";
+
+/// A condition that a person wrote, and on a line below it the page that it is about.
+fn condition(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (condition, page) = text.split_once('\n').unwrap_or((&text, "<h1>Welcome</h1>{\"a\":[1]}"));
+    match Condition::parse(condition, &EVERYTHING) {
+        Ok(read) => {
+            let header = |_: &str| Some("text/html".to_owned());
+            let found =
+                Found { status: Some(200), body: Some(page), size: Some(1), header: &header, ..Found::default() };
+            let told = read.failing(&found).into_iter().map(|failing| failing.told).collect::<String>();
+            assert!(!told.chars().any(char::is_control), "{told}");
+            // What is written back says the same.
+            let written = read.to_string();
+            assert_eq!(Condition::parse(&written, &EVERYTHING).expect("it reads what it wrote").to_string(), written);
+        }
+        Err(wrong) => assert!(condition.get(wrong.at.clone()).is_some(), "{wrong:?}"),
+    }
+}
 
 #[derive(Debug)]
 struct Deaf;

@@ -5,6 +5,7 @@ mod crash;
 mod hooks;
 mod log;
 mod many;
+mod news;
 mod stopping;
 mod whole;
 
@@ -21,6 +22,7 @@ use rusuban::{
     job::Job,
     kinds::{Cx, Kind, Services, Site, Summary},
     model::{Outcome, Run, RunId, RunState, Trigger},
+    notify::routes::{Notify, Target},
     policy::{CommandLine, History, Hooks, MissedPolicy, OnCrash, Overlap, Policies, Retry},
     runner::{Limits, Runner},
     store::Store,
@@ -56,6 +58,8 @@ impl House {
             store: folder.path().join("store"),
             buckets: [].into(),
             repositories: [].into(),
+            rules: Arc::default(),
+            notifiers: [].into(),
             docker: crate::support::docker::none(),
             time_zone: chrono_tz::UTC,
             http: reqwest::Client::new(),
@@ -157,7 +161,7 @@ fn policies() -> Policies {
     }
 }
 
-fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
+pub(crate) fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
     Job {
         name: name.parse().unwrap(),
         kind_name: "test",
@@ -166,7 +170,10 @@ fn job(name: &str, kind: Arc<dyn Kind>) -> Job {
         enabled: true,
         schedule: None,
         after: Vec::new(),
+        on: None,
         policies: policies(),
+        notify: Notify::default(),
+        target: Target::default(),
         source: "".into(),
     }
 }
@@ -187,10 +194,10 @@ fn line(text: impl Into<String>) -> Option<CommandLine> {
 }
 
 /// A kind that does what a test says.
-struct Does(Box<dyn Fn(Cx) -> BoxFuture<'static, anyhow::Result<Summary>> + Send + Sync>);
+pub(crate) struct Does(Box<dyn Fn(Cx) -> BoxFuture<'static, anyhow::Result<Summary>> + Send + Sync>);
 
 impl Does {
-    fn kind<F: Future<Output = anyhow::Result<Summary>> + Send + 'static>(
+    pub(crate) fn kind<F: Future<Output = anyhow::Result<Summary>> + Send + 'static>(
         work: impl Fn(Cx) -> F + Send + Sync + 'static,
     ) -> Arc<dyn Kind> {
         Arc::new(Self(Box::new(move |cx| Box::pin(work(cx)))))

@@ -29,6 +29,7 @@ async fn a_slot_is_settled_once_and_its_run_outlives_the_process() {
         job: job("photos"),
         slots: vec![Settled { due, last: due, count: 1, verdict: Verdict::Run(Trigger::Schedule(due)) }],
         cursor: due,
+        news: Vec::new(),
     };
     let store = Store::open(&path, Clock::system()).await.unwrap();
     let runs = store.settle(vec![settlement()]).await.unwrap();
@@ -40,7 +41,12 @@ async fn a_slot_is_settled_once_and_its_run_outlives_the_process() {
     let unfinished: Vec<RunId> = store.unfinished().await.unwrap().iter().map(|run| run.id).collect();
     assert_eq!(unfinished, [runs[0].id]);
     // The cursor never goes back.
-    let back = Settlement { job: job("photos"), slots: Vec::new(), cursor: due - chrono::TimeDelta::days(1) };
+    let back = Settlement {
+        job: job("photos"),
+        slots: Vec::new(),
+        cursor: due - chrono::TimeDelta::days(1),
+        news: Vec::new(),
+    };
     store.settle(vec![back]).await.unwrap();
     assert_eq!(store.cursors().await.unwrap()[&job("photos")].at, Some(due));
     let next = store.queue_run(&job("photos"), Trigger::Manual).await.unwrap();
@@ -58,9 +64,10 @@ async fn history_is_trimmed_but_the_newest_success_stays() {
         store.run_finished(run.id, outcome, "x").await.unwrap();
     }
     let history = History { runs: 10.try_into().unwrap(), ..History::default() };
-    assert_eq!(store.tidy(&[(photos, history)].into()).await.unwrap(), 19);
+    assert_eq!(store.tidy(&[(photos, history)].into()).await.unwrap(), 18);
     let left = store.runs(all()).await.unwrap();
-    assert_eq!(left.len(), 11);
+    // The newest ten, the newest success, and the failure after it: it says since when the job fails.
+    assert_eq!(left.len(), 12);
     let success = |state: &RunState| matches!(state, RunState::Finished { outcome: Outcome::Succeeded, .. });
     assert!(left.iter().any(|run| run.id == RunId(3) && success(&run.state)));
 }

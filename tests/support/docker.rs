@@ -328,6 +328,24 @@ impl Dockerd {
         }
     }
 
+    /// Makes the image `name` of base and a program of this machine, with the libraries that it needs.
+    pub(crate) fn image_with(&self, name: &str, program: &str, changes: &[&str]) {
+        let script = r#"
+            mkdir -p "usr/bin" && cp -L "$(command -v "$1")" usr/bin/
+            for library in $(ldd "usr/bin/$1" | grep -o '/[^ ]*'); do mkdir -p ".$(dirname "$library")"; cp -L "$library" ".$library"; done
+        "#;
+        let place = tempfile::tempdir().unwrap();
+        let copied =
+            Command::new("sh").args(["-ec", script, "copy", program]).current_dir(place.path()).output().unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let made = self.cli(&["create", BASE]);
+        self.cli(&["cp", &format!("{}/.", place.path().display()), &format!("{made}:/")]);
+        let changes = changes.iter().flat_map(|change| ["--change", *change]);
+        let commit: Vec<&str> = ["commit"].into_iter().chain(changes).chain([made.as_str(), name]).collect();
+        self.cli(&commit);
+        self.cli(&["rm", &made]);
+    }
+
     /// Makes [`BASE`]: busybox under all its names, and a command that ends when it is asked to.
     pub(crate) fn import_base(&self) {
         let script = r#"

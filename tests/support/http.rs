@@ -2,6 +2,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -39,6 +40,10 @@ pub(crate) enum Reply {
     HangUp,
     /// Nothing for ever.
     Silence,
+    /// Some bytes, then others one by one, each after a pause; then the connection is closed, or kept open for ever.
+    Drip { at_once: Vec<u8>, then: Vec<u8>, each: Duration, stay: bool },
+    /// These bytes, then nothing more is sent, and the connection stays open to be written to.
+    HalfClose(Vec<u8>),
 }
 
 /// A whole answer.
@@ -56,7 +61,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), reply).await.unwrap()
+    }
+
+    /// At an address of one's own, if that is free.
+    pub(crate) async fn start_at(
+        at: SocketAddr,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (kept, reply) = (Arc::clone(&seen), Arc::new(reply));
@@ -73,11 +86,19 @@ impl Server {
                         Reply::Bytes(bytes) => drop(stream.get_mut().write_all(&bytes).await),
                         Reply::HangUp => {}
                         Reply::Silence => std::future::pending().await,
+                        Reply::Drip { at_once, then, each, stay } => {
+                            drip(&mut stream, &at_once, &then, each, stay).await
+                        }
+                        Reply::HalfClose(bytes) => {
+                            let _ = stream.get_mut().write_all(&bytes).await;
+                            let _ = stream.get_mut().shutdown().await;
+                            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        }
                     }
                 });
             }
         });
-        Self { address, seen, task }
+        Ok(Self { address, seen, task })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -93,6 +114,21 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+async fn drip(stream: &mut BufReader<TcpStream>, at_once: &[u8], then: &[u8], each: Duration, stay: bool) {
+    let stream = stream.get_mut();
+    let mut open = stream.write_all(at_once).await.is_ok();
+    for byte in then {
+        if !open {
+            return;
+        }
+        tokio::time::sleep(each).await;
+        open = stream.write_all(&[*byte]).await.is_ok();
+    }
+    if open && stay {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rusuban::{
     bucket::Bucket,
     clock::Clock,
     config::secret::{Redactor, Secret, SecretReader, SecretSource},
-    kinds::{self, Cx, Kind, Progress, Record, Services},
-    model::{Debt, DebtId, Level, RunId},
+    kinds::{self, Cx, Kind, Progress, Record, Services, Told},
+    model::{Debt, DebtId, Level, RunId, Trigger, overview::Overview, watch::Checked},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,9 @@ pub(crate) struct Kept {
     pub(crate) lines: Mutex<Vec<(Level, String)>>,
     pub(crate) facts: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) debts: Mutex<BTreeMap<i64, Debt>>,
+    pub(crate) told: Mutex<Vec<Told>>,
+    pub(crate) overview: Mutex<Overview>,
+    pub(crate) checks: Mutex<Vec<Checked>>,
     numbers: AtomicI64,
 }
 
@@ -67,6 +71,19 @@ impl Record for Kept {
         Ok(self.facts.lock().unwrap().get(key).cloned())
     }
 
+    async fn checked(&self, checks: Vec<Checked>) -> anyhow::Result<Vec<String>> {
+        self.checks.lock().unwrap().extend(checks);
+        Ok(Vec::new())
+    }
+
+    async fn overview(&self, _: DateTime<Utc>) -> anyhow::Result<Overview> {
+        Ok(self.overview.lock().unwrap().clone())
+    }
+
+    fn tell(&self, told: Told) {
+        self.told.lock().unwrap().push(told);
+    }
+
     async fn remember(&self, key: &str, value: serde_json::Value) -> anyhow::Result<()> {
         self.facts.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
@@ -90,6 +107,8 @@ pub(crate) fn context(
         store: home.join("store"),
         buckets: buckets.into_iter().collect(),
         repositories: BTreeMap::new(),
+        rules: Arc::default(),
+        notifiers: BTreeMap::new(),
         docker: crate::support::docker::none(),
         time_zone: chrono_tz::UTC,
         http: rusuban::http::client().unwrap(),
@@ -99,6 +118,7 @@ pub(crate) fn context(
     let cx = Cx {
         job: "job".parse().unwrap(),
         run: RunId(1),
+        trigger: Trigger::Manual,
         clock,
         cancelled: CancellationToken::new(),
         grace: std::time::Duration::from_secs(5),

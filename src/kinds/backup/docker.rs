@@ -16,7 +16,7 @@ use super::{
     keys::{From, Source},
 };
 use crate::{
-    docker::{Access, Container, Engine, Mount, access, own},
+    docker::{Access, Container, Engine, Mount, Program, access, own},
     kinds::{
         Cx,
         quiet::{self, Hooks, Touched, Way},
@@ -25,9 +25,6 @@ use crate::{
     text,
     tree::{Tree, TreeReport},
 };
-
-/// Folders of a host that hold no files of a container, although they are bound into many.
-const NO_FILES: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/var/run"];
 
 /// A source that was found.
 pub(super) struct Located {
@@ -66,7 +63,7 @@ struct Sight {
 
 /// What a source needs of the engine where it cannot be read from here.
 pub(super) fn needs_afar(source: &Source) -> Vec<Access> {
-    if needs(source).is_empty() { Vec::new() } else { helper::needs() }
+    if needs(source).is_empty() { Vec::new() } else { Program::needs() }
 }
 
 /// What a source needs of the engine.
@@ -82,6 +79,14 @@ pub(super) fn needs(source: &Source) -> Vec<Access> {
         Consistency::Told(_) => needs.extend([access::EXEC, access::EXEC_START, access::EXEC_LOOK]),
     }
     needs
+}
+
+/// What it needs besides where a container asks in a label to be stopped.
+pub(super) fn needs_by_label(source: &Source) -> Vec<Access> {
+    let is_frozen = matches!(source.from(), Some(From::Volume(_) | From::Container(_)))
+        && matches!(source.consistency(), Consistency::Pause);
+    let why = "a container asks in a label to be stopped, not frozen";
+    if is_frozen { vec![access::STOP.rarely(why), access::START.rarely(why)] } else { Vec::new() }
 }
 
 /// Finds a source. `servers`: where the backup goes.
@@ -152,7 +157,7 @@ impl Located {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let way = match source.consistency() {
-            Consistency::Pause => Way::Pause,
+            Consistency::Pause => self.frozen_or_stopped(cx, source).await?,
             Consistency::Stop => Way::Stop,
             Consistency::None => {
                 let writers = quiet::writers(&self.engine, &self.touched).await?;
@@ -176,6 +181,25 @@ impl Located {
             }
         };
         quiet::with_quiet(cx, &self.engine, &self.touched, way, work).await
+    }
+}
+
+impl Located {
+    /// Frozen; stopped, if one of them asks for it in a label that counts: it is quieter, and never less.
+    async fn frozen_or_stopped(&self, cx: &Cx, source: &Source) -> anyhow::Result<Way> {
+        if !cx.services.docker.heeds_labels() {
+            return Ok(Way::Pause);
+        }
+        let asking = quiet::asking_to_stop(&self.engine, &self.touched).await?;
+        if asking.is_empty() {
+            return Ok(Way::Pause);
+        }
+        cx.info(format!(
+            "{}: stopped, not frozen, while it is read: so says the label `rusuban.backup.stop` of {}",
+            source.name(),
+            asking.join(", ")
+        ));
+        Ok(Way::Stop)
     }
 }
 
@@ -254,8 +278,7 @@ impl Sight {
                 (None, "bind") if binds => {
                     let on_host = Path::new(&mount.source);
                     let what = format!("what `{name}` has at {}", mount.target);
-                    let is_made_up = NO_FILES.iter().any(|never| on_host.starts_with(never));
-                    let seen = if is_made_up {
+                    let seen = if mount.is_of_the_system() {
                         None
                     } else {
                         let option = format!("-v {0}:{0}:ro", mount.source);
@@ -341,13 +364,7 @@ fn is_mount_point(path: &Path) -> anyhow::Result<bool> {
 
 /// The name below the source: the volume's, or where the container has it if that is no name for people.
 fn member(mount: &Mount, taken: &mut BTreeSet<String>) -> PathBuf {
-    let is_nameless = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let name = match mount.volume.as_deref().filter(|name| !is_nameless(name)) {
-        Some(name) => name.to_owned(),
-        None => Some(mount.target.trim_matches('/').replace('/', "-"))
-            .filter(|name| !name.is_empty())
-            .unwrap_or("root".into()),
-    };
+    let name = mount.title();
     let mut free = name.clone();
     for number in 2.. {
         if taken.insert(free.clone()) {

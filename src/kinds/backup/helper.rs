@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use crate::{
-    docker::{self, Access, Engine, Helping, Once, VolumeMount, access},
+    docker::{self, Engine, Helping, Once, VolumeMount},
     kinds::Cx,
     model::{Debt, DebtId},
     tree::Far,
@@ -28,23 +28,6 @@ pub(super) struct Place {
     pub(super) source: String,
     /// Where it is on the engine's host.
     pub(super) known: PathBuf,
-}
-
-/// What it needs of the engine.
-pub(super) fn needs() -> Vec<Access> {
-    const IMAGE: &str = "where no image is named: find or make one of this program";
-    vec![
-        access::CREATE,
-        access::ATTACH,
-        access::START,
-        access::CONTAINER,
-        access::REMOVE,
-        access::WAIT.rarely("know why the container ended too early"),
-        access::IMAGE.rarely(IMAGE),
-        access::IMPORT.rarely(IMAGE),
-        access::IMAGES.rarely("find images of earlier versions of this program"),
-        access::REMOVE_IMAGE.rarely("remove them"),
-    ]
 }
 
 /// Hires one. `live`: databases in it are in use, and are copied as such.
@@ -74,7 +57,6 @@ pub(super) async fn hire(cx: &Cx, engine: &Engine, places: &[Place], live: bool)
             // To read what others own, and no more.
             capabilities: vec!["DAC_READ_SEARCH"],
             spool: live.then(|| SPOOL.to_owned()),
-            removed_at_its_end: false,
         }),
         ..Once::default()
     };

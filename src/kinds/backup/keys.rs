@@ -11,7 +11,10 @@ use super::consistency::Consistency;
 use crate::{
     config::mistake::Problem,
     docker,
-    kinds::{Site, generations},
+    kinds::{
+        Site, generations,
+        keeping::{How, Keeping, Kept},
+    },
     plain::{
         Options,
         age::{AgeError, Recipient},
@@ -153,6 +156,29 @@ impl Source {
         let from_path = || self.path().map(|path| path.file_name().unwrap_or("root".as_ref()).to_string_lossy().into());
         let of_docker = || self.volume.clone().or_else(|| self.container.clone());
         self.name.clone().or_else(from_path).or_else(of_docker).unwrap_or_else(|| "rusuban".to_owned())
+    }
+
+    /// What it keeps, and in which step.
+    pub(super) fn keeping(&self) -> Option<Keeping> {
+        let exclude = || self.exclude.clone();
+        let of_docker = || match self.consistency() {
+            Consistency::None => How::AsItIs,
+            Consistency::Pause | Consistency::Stop => How::AtOneMoment,
+            Consistency::Told(_) => How::Told,
+        };
+        let (what, how) = match self.from()? {
+            From::Path(path) => {
+                let path = path.to_owned();
+                (Kept::Path { path, exclude: exclude(), one_file_system: self.one_file_system }, How::AsItIs)
+            }
+            From::Sqlite(path) => (Kept::Sqlite(path.to_owned()), How::AtOneMoment),
+            From::Volume(name) => (Kept::Volume { name: name.to_owned(), exclude: exclude() }, of_docker()),
+            From::Container(name) => {
+                (Kept::Container { name: name.to_owned(), binds: self.binds, exclude: exclude() }, of_docker())
+            }
+            From::Own => (Kept::Own, How::AtOneMoment),
+        };
+        Some(Keeping { step: Some(self.name()), what, how })
     }
 
     pub(super) fn excludes(&self) -> anyhow::Result<Excludes> {

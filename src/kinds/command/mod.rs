@@ -165,6 +165,7 @@ impl Command {
 
     async fn environment(&self, cx: &Cx) -> anyhow::Result<Vec<(String, String)>> {
         let mut environment = vec![("RUSUBAN_JOB".to_owned(), cx.job.to_string())];
+        environment.extend(cx.trigger.environment());
         for (name, value) in &self.env {
             let text = value.read(&cx.services.secrets).await.with_context(|| format!("set `env.{name}`"))?;
             environment.push((name.clone(), text.reveal().to_owned()));

@@ -21,10 +21,16 @@ use self::{
     store::Off,
     take::{Taken, Taking},
 };
-use super::{Cx, Kind, KindEntry, Site, Summary};
+use super::{
+    Cx, Kind, KindEntry, Site, Summary,
+    keeping::{How, Keeping, Kept},
+    quiet::Claim,
+};
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Container, Engine, Image, Listed, access, own::Need, repository_of},
+    docker::{
+        Access, Container, Engine, Image, Kept as ByLabel, Listed, Policy, Purpose, access, own::Need, repository_of,
+    },
     policy::MissedPolicy,
     text,
 };
@@ -53,6 +59,12 @@ impl Kind for ContainerSnapshot {
 
     fn locks(&self) -> Vec<String> {
         self.choice().exact_names().map(|name| format!("container:{name}")).collect()
+    }
+
+    fn keeps(&self) -> Vec<Keeping> {
+        let never_paused = if self.pause { self.never_paused() } else { self.choice() };
+        let what = Kept::Layers { choice: self.choice(), never_paused };
+        vec![Keeping { step: None, what, how: How::AtOneMoment }]
     }
 
     fn keeps_databases(&self) -> bool {
@@ -90,7 +102,7 @@ impl Kind for ContainerSnapshot {
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let began = cx.clock.now();
         let engine = cx.engine().await?;
-        let chosen = self.choice().pick(&engine.containers().await?);
+        let chosen = cx.pick(&self.choice(), &engine.containers().await?, Purpose::Snapshot);
         let mut failures = chosen.missing;
         if failures.is_empty() && chosen.containers.is_empty() {
             bail!(
@@ -109,13 +121,20 @@ impl Kind for ContainerSnapshot {
         let never_paused = self.never_paused().pick(&containers).containers;
         let tags = names::tags(&self.patterns(), began.with_timezone(&cx.services.time_zone), cx.run.0);
         let taken = stream::iter(named).map(|(container, repository)| {
-            let pause = self.pause && !never_paused.iter().any(|one| one.id == container.id);
+            let labels = cx.services.docker.heeds_labels().then(|| Policy::read(&container.labels));
+            let asks_not_to = labels.is_some_and(|labels| labels.snapshot == Some(ByLabel::Unpaused));
+            let pause = self.pause && !asks_not_to && !never_paused.iter().any(|one| one.id == container.id);
             let taking = Taking { cx, engine: &engine, room: &room, container, repository, tags: &tags, pause };
             async move {
                 let name = taking.container.name.clone();
                 if cx.cancelled.is_cancelled() {
                     return Err(format!("{name}: not begun"));
                 }
+                // What a pattern found is in no lock of this run: a backup may have stopped it, or an update be at work on it.
+                let _claim = tokio::select! {
+                    claim = Claim::take([taking.container.id.clone()].into()) => claim,
+                    () = cx.cancelled.cancelled() => return Err(format!("{name}: not begun")),
+                };
                 cx.step(&name, taking.take()).await.map_err(|error| format!("{name}: {error:#}"))
             }
         });

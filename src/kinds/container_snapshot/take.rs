@@ -247,8 +247,12 @@ impl Taking<'_> {
         }
         let what: Vec<&str> = not_held.iter().map(|(what, _)| what.as_str()).collect();
         self.cx.info(format!("{}: not in the snapshot: {}", self.container.name, what.join(", ")));
-        let lines: Vec<&str> = not_held.iter().map(|(_, line)| line.as_str()).collect();
-        self.cx.info(format!("  lines for a `backup` job that keeps them: {}", lines.join("  ")));
+        self.cx.info("  lines for a `backup` job that keeps them:");
+        for (_, line) in &not_held {
+            // TOML wants a table's head alone on its line.
+            self.cx.info("    [[source]]");
+            self.cx.info(format!("    {line}"));
+        }
     }
 }
 
@@ -256,20 +260,13 @@ impl Taking<'_> {
 fn not_held(mount: &crate::docker::Mount) -> Option<(String, String)> {
     match (mount.kind.as_str(), &mount.volume) {
         ("volume", Some(volume)) => {
-            Some((format!("volume {} ({})", short(volume), mount.target), format!("[[source]] volume = \"{volume}\"")))
+            Some((format!("volume {} ({})", short(volume), mount.target), format!("volume = \"{volume}\"")))
         }
-        ("bind", _) if !is_of_the_system(&mount.source) => {
-            Some((format!("{} ({})", mount.source, mount.target), format!("[[source]] path = \"{}\"", mount.source)))
+        ("bind", _) if !mount.is_of_the_system() => {
+            Some((format!("{} ({})", mount.source, mount.target), format!("path = \"{}\"", mount.source)))
         }
         _ => None,
     }
-}
-
-/// Sockets, clocks and devices of the host are not worth keeping.
-fn is_of_the_system(path: &str) -> bool {
-    ["/dev", "/proc", "/sys", "/run", "/var/run", "/etc/localtime", "/etc/timezone", "/lib/modules"]
-        .iter()
-        .any(|place| path == *place || path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// Volumes without a name have 64 digits.
@@ -304,15 +301,12 @@ mod tests {
         };
         let pair = |what: &str, line: &str| Some((what.to_owned(), line.to_owned()));
         let id = "ab".repeat(32);
-        assert_eq!(
-            not_held(&mount("volume", Some("data"), "/v/data")),
-            pair("volume data (/t)", "[[source]] volume = \"data\"")
-        );
+        assert_eq!(not_held(&mount("volume", Some("data"), "/v/data")), pair("volume data (/t)", "volume = \"data\""));
         assert_eq!(
             not_held(&mount("volume", Some(&id), "/v")),
             pair("volume abababababab (/t)", &format!("[[source]] volume = \"{id}\""))
         );
-        assert_eq!(not_held(&mount("bind", None, "/srv/www")), pair("/srv/www (/t)", "[[source]] path = \"/srv/www\""));
+        assert_eq!(not_held(&mount("bind", None, "/srv/www")), pair("/srv/www (/t)", "path = \"/srv/www\""));
         for of_the_system in ["/var/run/docker.sock", "/etc/localtime", "/dev/snd", "/proc"] {
             assert_eq!(not_held(&mount("bind", None, of_the_system)), None, "{of_the_system}");
         }
@@ -322,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_time_between_pause_and_unpause_is_told() {
-        let event = |action: &str, at| Event { action: action.into(), at };
+        let event = |action: &str, at| Event { action: action.into(), at, ..Event::default() };
         assert_eq!(still(&[event("pause", 5_000_000), event("unpause", 9_000_000)]), Some(Duration::from_millis(4)));
         assert_eq!(still(&[event("pause", 5)]), None);
         assert_eq!(still(&[event("unpause", 5), event("pause", 9)]), None);

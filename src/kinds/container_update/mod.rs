@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, Container, Defaults, Engine, Listed, Spec, access, dependents_first, short_id, swap::refuse},
+    docker::{
+        Access, Container, Defaults, Engine, Listed, Purpose, Spec, access, dependents_first, short_id, swap::refuse,
+    },
     model::Old,
     policy::MissedPolicy,
 };
@@ -90,7 +92,7 @@ impl Kind for ContainerUpdate {
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {
         let began = cx.clock.now();
         let engine = cx.engine().await?;
-        let chosen = self.choice().pick(&engine.containers().await?);
+        let chosen = cx.pick(&self.choice(), &engine.containers().await?, Purpose::Update);
         chosen.unmatched.iter().for_each(|unmatched| cx.warn(unmatched));
         let mut tally = Tally { failures: chosen.missing, ..Tally::default() };
         let meant = find(cx, &engine, &chosen.containers, &mut tally).await?;
@@ -266,6 +268,7 @@ impl ContainerUpdate {
             check: self.check.as_deref(),
             watch: self.watch.0,
             labels: label.into_iter().collect(),
+            volumes: BTreeMap::new(),
             old: Old::Removed,
             start: false,
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::mounts::Room;
+use crate::kinds::mounts::Room;
 
 /// The pace is that of so much of the past, as far as it is known.
 const PACE_OVER: TimeDelta = TimeDelta::days(7);

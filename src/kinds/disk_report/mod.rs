@@ -1,6 +1,5 @@
 //! `disk-report`: how full the filesystems are, what was added since yesterday, and when they will be full at this pace.
 mod history;
-mod mounts;
 
 use std::path::PathBuf;
 
@@ -12,11 +11,11 @@ use globset::{Glob, GlobBuilder, GlobSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::{
-    history::{Full, Growth, History},
-    mounts::Room,
+use self::history::{Full, Growth, History};
+use super::{
+    Cx, Kind, KindEntry, Site, Summary,
+    mounts::{self, Room},
 };
-use super::{Cx, Kind, KindEntry, Site, Summary};
 use crate::{
     config::{
         mistake::Problem,

@@ -1,5 +1,5 @@
 //! Which containers write to what is read, and which of them must not be made quiet.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -107,10 +107,12 @@ fn writes(mount: &Mount, touched: &Touched) -> bool {
     let is_touched = match &mount.volume {
         Some(volume) => touched.volumes.contains(volume),
         None => {
-            mount.kind == "bind" && touched.folders.iter().any(|folder| Path::new(&mount.source).starts_with(folder))
+            let source = Path::new(&mount.source);
+            let is_of = |folder: &PathBuf| source.starts_with(folder) || touched.readers && folder.starts_with(source);
+            mount.kind == "bind" && touched.folders.iter().any(is_of)
         }
     };
-    mount.is_writable && is_touched
+    (mount.is_writable || touched.readers) && is_touched
 }
 
 #[cfg(test)]
@@ -135,7 +137,7 @@ mod tests {
     }
 
     fn touched() -> Touched {
-        Touched { volumes: ["data".to_owned()].into(), folders: vec!["/srv/app".into()], servers: Vec::new() }
+        Touched { volumes: ["data".to_owned()].into(), folders: vec!["/srv/app".into()], ..Touched::default() }
     }
 
     fn group(way: Way, more: Vec<Container>) -> String {

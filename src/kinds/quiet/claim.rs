@@ -31,6 +31,11 @@ impl Claim {
     }
 }
 
+/// Whether somebody makes it quiet, or lets it run again, at this moment.
+pub(crate) fn is_claimed(id: &str) -> bool {
+    CLAIMED.borrow().contains(id)
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         CLAIMED.send_modify(|claimed| claimed.retain(|id| !self.0.contains(id)));

@@ -13,13 +13,14 @@ use tokio::time::Instant;
 
 use self::choose::Users;
 pub(super) use self::claim::Claim;
+pub(crate) use self::claim::is_claimed;
 pub(super) use self::hooks::{Hooks, with_hooks};
 use self::pay::pay;
 pub(crate) use self::pay::{Paid, pay_for_another};
 use super::Cx;
 use crate::{
     config::units::Span,
-    docker::{Container, Engine, EngineError, State, dependents_first},
+    docker::{Container, Engine, EngineError, Policy, State, dependents_first},
     model::{ComposePlace, Debt, DebtId, HeldContainer},
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Touched {
     pub(super) volumes: BTreeSet<String>,
     /// Folders and files.
     pub(super) folders: Vec<PathBuf>,
+    /// Who only reads it must be quiet, too, and who has it bound as a part of a larger folder: it is exchanged for another.
+    pub(super) readers: bool,
     /// Servers that must go on meanwhile, because what is read goes to them: `host:port`.
     pub(super) servers: Vec<String>,
 }
@@ -98,6 +101,13 @@ pub(super) async fn with_quiet<T>(
 pub(super) async fn writers(engine: &Engine, touched: &Touched) -> anyhow::Result<Vec<String>> {
     let users = Users::of(engine, touched).await?;
     Ok(users.writers().iter().map(|container| container.name().to_owned()).collect())
+}
+
+/// Those among them whose labels ask to be stopped and not frozen.
+pub(super) async fn asking_to_stop(engine: &Engine, touched: &Touched) -> anyhow::Result<Vec<String>> {
+    let users = Users::of(engine, touched).await?;
+    let asks = |container: &&&Container| Policy::read(&container.labels()).stop;
+    Ok(users.writers().iter().filter(asks).map(|container| container.name().to_owned()).collect())
 }
 
 /// The containers to be made quiet, in the order in which that is done. Nobody else touches them while they are claimed.

@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 
 use super::{
     super::{
-        node::{Node, NodeKind, Tree},
+        node::{Moment, Node, NodeKind, Tree},
         pack::BlobKind,
         saver::{Intake, Tools},
     },
@@ -121,7 +121,7 @@ pub(super) fn join(
     for (path, node) in sources {
         top.put(&path, node)?;
     }
-    top.save(std::path::Path::new("/"), look, intake, &mut tools)
+    Ok(top.save(std::path::Path::new("/"), look, intake, &mut tools)?.0)
 }
 
 /// A folder above sources.
@@ -164,18 +164,22 @@ impl Above {
         look: &dyn Fn(&std::path::Path) -> Option<Node>,
         intake: &Intake,
         tools: &mut Tools,
-    ) -> anyhow::Result<super::super::Id> {
+    ) -> anyhow::Result<(super::super::Id, Option<Moment>)> {
         use std::os::unix::ffi::OsStrExt as _;
-        let mut nodes = Vec::new();
+        let mut nodes: Vec<Node> = Vec::new();
         for (name, entry) in self.below {
             nodes.push(match entry {
                 Entry::Node(node) => *node,
                 Entry::Above(above) => {
                     let here = path.join(std::ffi::OsStr::from_bytes(&name));
-                    let subtree = above.save(&here, look, intake, tools)?;
+                    let (subtree, newest) = above.save(&here, look, intake, tools)?;
+                    // It is on no disk; it is as old as what is in it.
                     let plain = || {
                         let mut node = Node::new(name.clone(), NodeKind::Dir);
                         node.set_mode(0o700);
+                        if let Some(newest) = newest {
+                            (node.mtime, node.atime, node.ctime) = (newest, newest, newest);
+                        }
                         node
                     };
                     let node = look(&here).unwrap_or_else(plain);
@@ -183,6 +187,7 @@ impl Above {
                 }
             });
         }
-        Ok(intake.save(BlobKind::Tree, &Tree { nodes }.to_json()?, tools)?.id)
+        let newest = nodes.iter().map(|node| node.mtime).max();
+        Ok((intake.save(BlobKind::Tree, &Tree { nodes }.to_json()?, tools)?.id, newest))
     }
 }

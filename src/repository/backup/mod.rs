@@ -206,6 +206,8 @@ impl Backup {
     /// When something cannot be read or stored. Call [`Backup::abandon`] then.
     pub async fn tree_after(&mut self, name: &str, tree: Tree, ahead: Ahead) -> anyhow::Result<TreeReport> {
         let place = self.place_of(name, &tree)?;
+        // What was gathered has no place of its own to go back to.
+        let kind = if tree.origin().is_some() { "path" } else { "gathered" };
         let work = self.work(name, &tree, &place, ahead).await;
         let done = tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")?;
         let Walked { tops, report, taken, folders } = done.map_err(|error| self.saver.reason(error))?;
@@ -216,7 +218,7 @@ impl Backup {
         self.warnings.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}")));
         self.facts.push(SourceFacts {
             name: name.to_owned(),
-            kind: "path".into(),
+            kind: kind.into(),
             path: place.to_string_lossy().into_owned(),
             entries: report.entries,
             bytes: folders.bytes,

@@ -1,8 +1,9 @@
 //! A volume that cannot be written from here: it is restored into a folder of ours, and a container of this program brings it where it
-//! belongs. That one is gone when we are, and leaves nothing half done.
+//! belongs. Both are owed to the ledger. That container ends when nobody speaks to it any more, and leaves nothing half done.
 use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,29 +12,38 @@ use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::volumes::{Filled, Part, Store, UNFINISHED, refuse_full, remove_unfinished};
+use super::{
+    Part,
+    opened::{Filled, Opened},
+    volume::{refuse_full, remove_unfinished},
+};
 use crate::{
-    docker::{self, Engine, Helping, Input, Once, Vessel, VolumeMount},
+    docker::{
+        self, Engine, Helping, Input, Once, Program, Vessel, VolumeMount,
+        vessel::{self, INSIDE, UNFINISHED},
+    },
+    kinds::Cx,
+    model::{Debt, DebtId},
     plain, tree,
 };
 
-/// Where the container has the volume.
-const INSIDE: &str = "/rusuban/volume";
 /// So much is sent at once.
 const PIECE: usize = 64 << 10;
 /// What it needs to give each file its owner, rights and attributes.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
 /// A line that it prints is no longer.
 const LONGEST: usize = 1 << 20;
+/// It has this long to take back what it began.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Fills a volume. What was in it is as it was when this does not succeed.
 pub(super) async fn write(
+    cx: &Cx,
     engine: &Engine,
-    store: &Store,
+    opened: &Opened,
     part: &Part,
     vessel: &Vessel,
     replace: bool,
-    spool: &Path,
 ) -> anyhow::Result<Filled> {
     ensure!(
         rustix::process::geteuid().is_root(),
@@ -41,58 +51,102 @@ pub(super) async fn write(
     );
     let program = engine.helper().await?;
     let mark = docker::mark()?;
-    let scratch = spool.join(format!("restore-{mark}"));
-    make_private(&scratch)?;
+    let scratch = cx.services.spool.join(format!("restore-{mark}"));
+    let debt = cx.record.owe(Debt::Remove { path: scratch.clone() }).await?;
     let filling = async {
+        make_private(&scratch)?;
         let inner = scratch.join("volume");
-        let done = store.read(part, &inner).await?;
-        let mut arguments: Vec<String> = ["volume-helper", "write", INSIDE, &vessel.name].map(str::to_owned).to_vec();
-        arguments.extend(replace.then(|| "--replace".to_owned()));
-        let once = Once {
-            name: format!("rusuban-restore-{}", &mark[..mark.len().min(8)]),
-            mark: mark.clone(),
-            image: program.image.clone(),
-            entrypoint: Some(vec![program.path.clone()]),
-            arguments: Some(arguments),
-            folder: Some("/".to_owned()),
-            volumes: vec![VolumeMount { source: vessel.name.clone(), target: INSIDE.to_owned(), read_only: false }],
-            helper: Some(Helping { capabilities: CAPABILITIES.to_vec(), spool: None, removed_at_its_end: true }),
-            ..Once::default()
-        };
-        let mut working = engine.create_once(&once).await?;
-        let mut input = working.take_input().context("the container has no input")?;
-        let begun = working.start().await;
-        let mut output = Lines { pieces: working.output(), read: Vec::new() };
-        let sent = async {
-            begun?;
-            // It has looked whether there is room for it.
-            output.next().await?;
-            send(inner, &mut input, &mut output, store).await?;
-            let said = output.next().await?;
-            let mut done = done;
-            let warnings = said["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            done.warnings.extend(warnings.map(str::to_owned));
-            engine.refuse_in_use_but(&vessel.name, &once.name).await?;
-            say(&mut input, b"go").await?;
-            done.must_be(output.next().await?["there"].as_u64().unwrap_or(0))?;
-            anyhow::Ok(done)
-        };
-        let sent = sent.await;
-        if sent.is_err() {
-            // One that was never started is not removed by its end.
-            let _ = engine.remove_once(&once.name, &mark).await;
-        }
-        sent
+        let done = opened.read(cx, part, &inner).await?;
+        bring(cx, engine, program, &mark, inner, vessel, replace, done).await
     };
     let filled = filling.await;
-    let removed =
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&scratch)).await.context("a thread died")?;
-    match removed {
-        Err(error) if filled.is_ok() && error.kind() != io::ErrorKind::NotFound => {
-            Err(error).context("the volume is filled; remove the temporary copy of it")
+    let removing = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", scratch.display()))
         }
-        _ => filled,
+        _ => Ok(()),
+    });
+    settle(cx, debt, removing.await.context("a thread died")?).await?;
+    filled
+}
+
+/// What could not be done now is still owed.
+async fn settle(cx: &Cx, debt: DebtId, done: anyhow::Result<()>) -> anyhow::Result<()> {
+    match done {
+        Ok(()) => cx.record.paid(debt).await,
+        Err(error) => {
+            cx.warn(format!("{error:#}; it is tried again"));
+            Ok(())
+        }
     }
+}
+
+/// Has a container put a folder into a volume.
+#[expect(clippy::too_many_arguments, reason = "all of it is told once")]
+async fn bring(
+    cx: &Cx,
+    engine: &Engine,
+    program: Program,
+    mark: &str,
+    folder: PathBuf,
+    vessel: &Vessel,
+    replace: bool,
+    done: Filled,
+) -> anyhow::Result<Filled> {
+    let mut arguments: Vec<String> = ["volume-helper", "write", INSIDE, &vessel.name].map(str::to_owned).to_vec();
+    arguments.extend(replace.then(|| "--replace".to_owned()));
+    let once = Once {
+        name: format!("rusuban-{}-{}-{}", cx.job, cx.run, &mark[..mark.len().min(8)]),
+        mark: mark.to_owned(),
+        image: program.image,
+        entrypoint: Some(vec![program.path]),
+        arguments: Some(arguments),
+        folder: Some("/".to_owned()),
+        volumes: vec![VolumeMount { source: vessel.name.clone(), target: INSIDE.to_owned(), read_only: false }],
+        labels: vec![("rusuban.job".to_owned(), cx.job.to_string()), ("rusuban.run".to_owned(), cx.run.to_string())],
+        helper: Some(Helping { capabilities: CAPABILITIES.to_vec(), spool: None }),
+        ..Once::default()
+    };
+    let debt = cx.record.owe(Debt::Container { name: once.name.clone(), mark: mark.to_owned() }).await?;
+    let brought = work(cx, engine, &once, folder, vessel, done).await;
+    let removed = engine.remove_once(&once.name, mark).await;
+    settle(cx, debt, removed.with_context(|| format!("remove the container {}", once.name))).await?;
+    brought
+}
+
+async fn work(
+    cx: &Cx,
+    engine: &Engine,
+    once: &Once,
+    folder: PathBuf,
+    vessel: &Vessel,
+    mut done: Filled,
+) -> anyhow::Result<Filled> {
+    let mut working = engine.create_once(once).await?;
+    let mut input = working.take_input().context("the container has no input")?;
+    working.start().await?;
+    let mut output = Lines { pieces: working.output(), read: Vec::new() };
+    let telling = async {
+        // It has looked whether there is room for it.
+        output.next().await?;
+        send(cx, folder, &mut input, &mut output).await?;
+        let said = tokio::select! {
+            said = output.next() => said?,
+            () = cx.cancelled.cancelled() => bail!("it was asked to stop"),
+        };
+        let warnings = said["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        done.warnings.extend(warnings.map(str::to_owned));
+        engine.refuse_in_use_but(&vessel.name, &once.name).await?;
+        say(&mut input, b"go").await?;
+        done.must_be(output.next().await?["there"].as_u64().unwrap_or(0))
+    };
+    let told = telling.await;
+    if told.is_err() {
+        // At the end of its input it removes what is not whole.
+        let _ = input.shutdown().await;
+        let _ = tokio::time::timeout(GRACE, async { while output.next().await.is_ok() {} }).await;
+    }
+    told.map(|()| done)
 }
 
 fn make_private(folder: &Path) -> anyhow::Result<()> {
@@ -102,7 +156,7 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Sends a folder. When the container ends meanwhile, what it said is why.
-async fn send<S>(folder: PathBuf, input: &mut Input, output: &mut Lines<S>, store: &Store) -> anyhow::Result<()>
+async fn send<S>(cx: &Cx, folder: PathBuf, input: &mut Input, output: &mut Lines<S>) -> anyhow::Result<()>
 where
     S: Stream<Item = anyhow::Result<bytes::Bytes>> + Unpin,
 {
@@ -115,8 +169,11 @@ where
         to.flush().context("send it")
     });
     while let Some(piece) = pieces.recv().await {
-        ensure!(!store.is_cancelled(), "cancelled");
-        if say(input, &piece).await.is_err() {
+        let said = tokio::select! {
+            said = say(input, &piece) => said,
+            () = cx.cancelled.cancelled() => bail!("it was asked to stop"),
+        };
+        if said.is_err() {
             // Nobody hears us any more.
             output.next().await?;
             bail!("the container does not listen");
@@ -176,7 +233,10 @@ impl<S: Stream<Item = anyhow::Result<bytes::Bytes>> + Unpin> Lines<S> {
 }
 
 /// The container's side: fills a folder with what is sent.
-pub(super) fn receive(
+///
+/// # Errors
+/// When what is sent is not whole, or cannot be written. The folder is as it was then.
+pub fn receive(
     folder: &Path,
     volume: &str,
     replace: bool,
@@ -219,6 +279,16 @@ fn fill(folder: &Path, volume: &str, replace: bool, from: impl Read, mut to: imp
         let _ = remove_unfinished(folder);
     }
     done
+}
+
+/// The container's side: tells whether a volume is one that was not filled to its end.
+///
+/// # Errors
+/// When it cannot be looked into.
+pub fn tell_unfilled(folder: &Path, mut to: impl Write) -> anyhow::Result<()> {
+    let unfilled = vessel::is_unfilled(folder).with_context(|| format!("look into {}", folder.display()))?;
+    writeln!(to, "{}", serde_json::json!({ "unfilled": unfilled }))?;
+    Ok(to.flush()?)
 }
 
 /// Bytes behind their number, up to a number of none.
