@@ -54,19 +54,25 @@ pub(super) fn print(context: &mut Context<'_>, arguments: &Arguments) -> anyhow:
         jobs = config.jobs.values().filter(|job| !job.engine(false).is_empty()).cloned().collect();
     }
     let labels = config.settings.docker.heeds_labels();
-    let of_job = |job: &Arc<Job>| (job.name.to_string(), job.kind_name, access::union(job.engine(labels)));
+    let is_afar = config.settings.docker.is_afar();
+    let with_afar = |needs: Vec<Access>, afar: Vec<Access>| {
+        access::union(needs.into_iter().chain(afar.into_iter().filter(|_| is_afar)))
+    };
+    let of_job =
+        |job: &Arc<Job>| (job.name.to_string(), job.kind_name, with_afar(job.engine(labels), job.kind.engine_afar()));
     let mut asked: Vec<Asked> = jobs.iter().map(of_job).collect();
     if arguments.coverage {
         asked.push(("coverage".to_owned(), "command", access::union(coverage::host::needs())));
     }
     if arguments.restore {
-        asked.push(("restore".to_owned(), "command", access::union(kinds::restore::needs())));
+        asked.push(("restore".to_owned(), "command", with_afar(kinds::restore::needs(), kinds::restore::needs_afar())));
     }
+    let may_be_afar = !is_afar && (arguments.restore || jobs.iter().any(|job| !job.kind.engine_afar().is_empty()));
     let all = access::union(asked.iter().flat_map(|(.., needs)| needs.clone()));
     let printed = match arguments.format {
         _ if context.json => in_json(&asked)?,
         Format::Json => in_json(&asked)?,
-        Format::Text => in_words(&asked),
+        Format::Text => in_words(&asked, may_be_afar),
         Format::Tecnativa => tecnativa(&all),
         Format::Wollomatic => wollomatic(&all),
     };
@@ -87,7 +93,7 @@ fn in_json(asked: &[Asked]) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(&jobs)?))
 }
 
-fn in_words(asked: &[Asked]) -> String {
+fn in_words(asked: &[Asked], may_be_afar: bool) -> String {
     if asked.is_empty() {
         return "no job uses Docker\n".to_owned();
     }
@@ -113,6 +119,9 @@ fn in_words(asked: &[Asked]) -> String {
         said.push('\n');
     }
     said.push_str("Paths come after the version of the API, `/v1.47` for instance. `--format wollomatic` prints options for a proxy that\nallows no more than this.\n");
+    if may_be_afar {
+        said.push_str("Volumes that cannot be read from here are read by a container that is made for it; what that needs is printed once `helper` under\n[docker] in rusuban.toml names its image.\n");
+    }
     said
 }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use crate::{
     config::Config,
-    docker::{Engine, EngineError},
+    docker::{Address, Engine, EngineError},
 };
 
 /// Knocks at the engine when a job needs it: what it is, in words, or what is wrong and what to do.
@@ -30,13 +30,24 @@ async fn describe(engine: &Engine) -> String {
     let options = info["SecurityOptions"].as_array().into_iter().flatten();
     let is_rootless = options.into_iter().any(|one| one.as_str().is_some_and(|one| one.contains("rootless")));
     let root = text("DockerRootDir");
-    let seen = match (engine.is_local(), Path::new(&root).is_dir()) {
-        (false, _) => "its files may be on another machine".to_owned(),
-        (true, true) => format!("its files in {root} are seen from here"),
-        (true, false) => format!("its files in {root} are not seen from here, so volumes may have to be mounted"),
+    let seen = match (engine.address(), std::fs::read_dir(Path::new(&root)).is_ok()) {
+        (Address::Ssh(_) | Address::Tls(_), _) => {
+            format!("its files are on another machine, and volumes are read by a container {}", helper(engine))
+        }
+        (Address::Http(_), _) => "its files may be on another machine".to_owned(),
+        (Address::Socket(_), true) => format!("its files in {root} are seen from here"),
+        (Address::Socket(_), false) => format!(
+            "its files in {root} are not seen from here: what is not mounted here is read by a container {}",
+            helper(engine)
+        ),
     };
     let rootless = if is_rootless { ", rootless" } else { "" };
     format!("{name} {}{rootless} at {at}, storage driver {}; {seen}", text("ServerVersion"), text("Driver"))
+}
+
+/// What volumes are read with.
+fn helper(engine: &Engine) -> String {
+    engine.docker().helper().map_or("of this program".to_owned(), |image| format!("of the image {image}"))
 }
 
 /// What came of asking the engine, in words; with what to do when it does not answer.
@@ -47,12 +58,18 @@ pub(super) fn in_words(error: &anyhow::Error) -> String {
 /// Why there is no engine, unless there just is none.
 pub(super) fn worth_telling(error: &EngineError) -> Option<String> {
     let said = error.to_string().to_lowercase();
-    let is_absent = said.contains("no such file") || said.contains("connection refused");
+    // One on another machine was named by somebody.
+    let is_here = said.contains("answers at unix:");
+    let is_absent = is_here && (said.contains("no such file") || said.contains("connection refused"));
     (!is_absent).then(|| explain(error))
 }
 
 fn explain(error: &EngineError) -> String {
     let said = error.to_string();
+    // Those of ssh and TLS say what to do.
+    if !said.contains("answers at unix:") && !said.contains("answers at tcp:") || said.contains("(TLS)") {
+        return said;
+    }
     let lower = said.to_lowercase();
     let hint = if lower.contains("permission denied") {
         "this user may not use the socket: `sudo usermod -aG docker USER` and a new login let it, and whoever is in that group \

@@ -36,6 +36,7 @@ mod runs;
 mod serve;
 mod sites;
 mod snapshots;
+mod volume_helper;
 mod volumes;
 mod when;
 
@@ -267,6 +268,9 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// What Rusuban runs in containers of its own; nothing for people
+    #[command(hide = true)]
+    VolumeHelper(volume_helper::Arguments),
     /// Write the manual pages into a folder
     Man {
         /// The folder, created if it is not there
@@ -303,6 +307,10 @@ impl Cli {
     /// # Errors
     /// Anything that is not an expected end; `main` prints the chain and exits with [`Exit::Failed`].
     pub async fn run(self, out: &mut (dyn Write + Send), errors: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
+        if let Command::VolumeHelper(arguments) = &self.command {
+            // There is no home where it runs.
+            return volume_helper::help(arguments).map(|()| Exit::Fine);
+        }
         let environment = Environment::of_process();
         let home = Home::find(self.home, &environment)?;
         let clock = Clock::system();
@@ -360,6 +368,7 @@ impl Cli {
             Command::Schema { file } => manual::schema(context, file),
             Command::Completions { shell } => manual::completions(context, shell),
             Command::Man { folder } => manual::pages(context, &folder),
+            Command::VolumeHelper(arguments) => volume_helper::help(&arguments).map(|()| Exit::Fine),
         }
     }
 

@@ -180,7 +180,7 @@ fn load_settings(
     let path = home.settings();
     let shown = shown(home, &path);
     let mut problems = Vec::new();
-    let empty = |problems: &mut Vec<_>| Settings::new(SettingsFile::default(), home.path(), environment, problems);
+    let empty = |problems: &mut Vec<_>| Settings::new(SettingsFile::default(), home, environment, problems);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return empty(&mut problems),
@@ -202,7 +202,7 @@ fn load_settings(
     let notifiers = notifiers::take(&mut rest, &mut found);
     let mut reading = read::read(rest, |keys| SettingsFile::deserialize(keys), &known, &mut found);
     let file = reading.value.take().unwrap_or_default();
-    let mut settings = Settings::new(file, home.path(), environment, &mut problems);
+    let mut settings = Settings::new(file, home, environment, &mut problems);
     settings.notifiers = notifiers;
     if let Some(by_default) = &settings.defaults.notify {
         let defaults = table.get_ref().get("defaults").and_then(|defaults| defaults.get_ref().as_table());
@@ -220,6 +220,7 @@ fn load_settings(
         .values()
         .flat_map(|bucket| bucket.secrets())
         .chain(settings.repositories.values().flat_map(|repository| repository.secrets()))
+        .chain(settings.docker.secrets())
         .cloned()
         .chain(settings.notifiers.values().flat_map(|notifier| notifier.notifier.secrets()))
         .chain(settings.notify.secrets().cloned())

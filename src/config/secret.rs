@@ -3,7 +3,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
@@ -85,6 +85,15 @@ impl TextOrSecret {
                 let (reader, source) = (reader.clone(), source.clone());
                 tokio::task::spawn_blocking(move || reader.0(&source)).await?
             }
+        }
+    }
+}
+
+impl Serialize for TextOrSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Secret(source) => source.serialize(serializer),
         }
     }
 }

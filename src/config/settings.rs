@@ -1,10 +1,5 @@
 //! `rusuban.toml`.
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use chrono_tz::Tz;
 use schemars::JsonSchema;
@@ -13,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use super::{
-    home::Environment,
+    home::{Environment, Home},
     jobs,
     mistake::{Problem, nearest},
+    secrets,
     units::Span,
     watching::{self, Maintenance, WatchKeys, WebKeys},
 };
@@ -122,7 +118,7 @@ pub struct Settings {
 
 impl Settings {
     /// Fills in the defaults; tells what is wrong.
-    pub(super) fn new(file: SettingsFile, home: &Path, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn new(file: SettingsFile, home: &Home, environment: &Environment, problems: &mut Vec<Problem>) -> Self {
         let time_zone = match &file.time_zone {
             Some(name) => zone(name).unwrap_or_else(|problem| {
                 problems.push(Problem { key: "time_zone".to_owned(), ..problem });
@@ -130,7 +126,7 @@ impl Settings {
             }),
             None => system_zone(environment),
         };
-        let data = home.join(file.data.unwrap_or_else(|| "data".into()));
+        let data = home.path().join(file.data.unwrap_or_else(|| "data".into()));
         problems.extend(jobs::check_policies("defaults.", file.defaults.timeout, file.defaults.retry));
         let mut buckets = file.bucket;
         for (name, bucket) in &buckets {
@@ -147,7 +143,8 @@ impl Settings {
         }
         problems.extend(file.docker.check());
         problems.extend(file.coverage.check());
-        let docker = file.docker.docker(|name| environment.get(name).map(str::to_owned));
+        let docker =
+            file.docker.docker(|name| environment.get(name).map(str::to_owned), &secrets::reader(home, environment));
         let limits = file.limits.into_iter().map(|(class, places)| (class, places.get() as usize)).collect();
         let watch = watching::settings(file.watch, file.maintenance, time_zone, problems);
         let listen = watching::listen(&file.web, problems);

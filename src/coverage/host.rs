@@ -153,11 +153,12 @@ impl Host {
             .try_filter_map(|resident| async { Ok(resident) })
             .try_collect::<Vec<Resident>>()
             .await?;
+        let sight = Sight { own: own.as_ref(), is_elsewhere: engine.is_elsewhere(own.as_ref()) };
         let mut places = Vec::new();
         for volume in engine.volumes().await.context("list the volumes")? {
-            places.push(place_of_volume(&volume, &residents, own.as_ref()));
+            places.push(place_of_volume(&volume, &residents, sight));
         }
-        places.extend(folders(&residents, own.as_ref()));
+        places.extend(folders(&residents, sight));
         let mut notes = Vec::new();
         let mut looked = Vec::new();
         for place in places {
@@ -216,12 +217,13 @@ fn uses(residents: &[Resident], is_it: impl Fn(&Mount) -> bool) -> Vec<Use> {
     residents.iter().flat_map(of).collect()
 }
 
-fn place_of_volume(volume: &Volume, residents: &[Resident], own: Option<&Container>) -> Place {
+fn place_of_volume(volume: &Volume, residents: &[Resident], sight: Sight<'_>) -> Place {
     let name = volume.name().to_owned();
-    let mounted_here = own.into_iter().flat_map(Container::mounts).find(|mount| mount.volume.as_deref() == Some(&name));
+    let mounted_here =
+        sight.own.into_iter().flat_map(Container::mounts).find(|mount| mount.volume.as_deref() == Some(&name));
     let here = match (mounted_here, volume.folder()) {
         (Some(mount), _) => Ok(mount.target.into()),
-        (None, Some(folder)) => seen(own, &folder, &format!("-v {name}:/volumes/{name}:ro")),
+        (None, Some(folder)) => seen(sight, &folder, &format!("-v {name}:/volumes/{name}:ro")),
         (None, None) => Err(format!("the files of the volume {name} lie where only a container sees them")),
     };
     let kind = PlaceKind::Volume {
@@ -232,7 +234,7 @@ fn place_of_volume(volume: &Volume, residents: &[Resident], own: Option<&Contain
     Place::new(kind, uses(residents, |mount| mount.volume.as_deref() == Some(&name)), here)
 }
 
-fn folders(residents: &[Resident], own: Option<&Container>) -> Vec<Place> {
+fn folders(residents: &[Resident], sight: Sight<'_>) -> Vec<Place> {
     let mut found: BTreeMap<PathBuf, Mount> = BTreeMap::new();
     for mount in residents.iter().flat_map(|resident| resident.container.mounts()) {
         if mount.kind == "bind" && mount.volume.is_none() && !mount.source.is_empty() {
@@ -240,16 +242,28 @@ fn folders(residents: &[Resident], own: Option<&Container>) -> Vec<Place> {
         }
     }
     let place = |(path, mount): (PathBuf, Mount)| {
-        let here = seen(own, &path, &format!("-v {0}:{0}:ro", path.display()));
+        let here = seen(sight, &path, &format!("-v {0}:{0}:ro", path.display()));
         let uses = uses(residents, |one| one.kind == "bind" && Path::new(&one.source) == path);
         Place::new(PlaceKind::Folder { is_of_the_system: mount.is_of_the_system(), path }, uses, here)
     };
     found.into_iter().map(place).collect()
 }
 
+/// What we see of the engine's host.
+#[derive(Clone, Copy)]
+struct Sight<'a> {
+    /// The container that we run in.
+    own: Option<&'a Container>,
+    /// What lies there is not to be looked for here: another machine has the same paths.
+    is_elsewhere: bool,
+}
+
 /// Where something of the host is here.
-fn seen(own: Option<&Container>, on_host: &Path, mount: &str) -> Result<PathBuf, String> {
-    let Some(own) = own else { return Ok(on_host.to_owned()) };
+fn seen(sight: Sight<'_>, on_host: &Path, mount: &str) -> Result<PathBuf, String> {
+    if sight.is_elsewhere {
+        return Err(format!("{} is on the machine of the engine, and that is not this one", on_host.display()));
+    }
+    let Some(own) = sight.own else { return Ok(on_host.to_owned()) };
     own::seen_in(&own.mounts(), on_host)
         .ok_or_else(|| format!("{} is not seen in this container: start it with `{mount}`", on_host.display()))
 }

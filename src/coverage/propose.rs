@@ -233,7 +233,7 @@ impl<'a> Proposing<'a> {
             })
         };
         let must_go_on = |resident: &Resident| {
-            let is_way = matches!(self.engine, Address::Http(at) if resident.container.answers_at(at));
+            let is_way = self.engine.host_and_port().is_some_and(|at| resident.container.answers_at(&at));
             resident.is_own || resident.serves.is_some() || is_way
         };
         let cannot_be_stopped = |resident: &Resident| {

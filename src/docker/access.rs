@@ -85,6 +85,8 @@ pub const CREATE_NETWORK: Access = of("POST", "/networks/create", "make a networ
 pub const NETWORK: Access = of("GET", "/networks/{network}", "know how a network of a container was made");
 /// See [`Engine::pull`](super::Engine::pull).
 pub const PULL: Access = of("POST", "/images/create", "fetch an image from its registry");
+/// See [`Engine::helper`](super::Engine::helper).
+pub const IMPORT: Access = of("POST", "/images/create", "give the engine an image of this program");
 /// See [`Engine::digest_at_registry`](super::Engine::digest_at_registry).
 pub const REGISTRY: Access = of("GET", "/distribution/{image}/json", "know what an image is at its registry");
 /// See [`Engine::rename`](super::Engine::rename).

@@ -1,10 +1,15 @@
 //! Requests to an engine, and its answers.
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Body, Client, Method, Response, StatusCode, Upgraded, Url, header};
+use reqwest::{Body, Client, ClientBuilder, Method, Response, StatusCode, Upgraded, Url, header};
 use serde_json::Value;
 
-use super::settings::Address;
+use super::{
+    address::Address,
+    settings::Docker,
+    ssh::{Complaint, Relay},
+    tls,
+};
 use crate::{config::units::Span, http};
 
 /// The newest version of the API that we have read about; an older engine is spoken to in its own.
@@ -25,10 +30,12 @@ pub struct Engine(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: Client,
-    address: Address,
+    docker: Docker,
     base: Url,
     version: Version,
     is_podman: bool,
+    /// What stands between us and an engine that is reached by `ssh`.
+    relay: Option<Relay>,
 }
 
 /// Why a request was not done.
@@ -82,20 +89,43 @@ impl EngineError {
 pub(super) type Query<'a> = &'a [(&'a str, &'a str)];
 
 impl Engine {
-    pub(super) async fn connect(address: &Address) -> Result<Self, EngineError> {
+    pub(super) async fn connect(docker: &Docker) -> Result<Self, EngineError> {
+        let address = docker.address();
         let unreachable = |why: String| EngineError::Unreachable { address: address.to_string(), why };
-        let builder = Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
-        let (builder, base) = match address {
-            Address::Socket(path) => (builder.unix_socket(path.clone()), "http://docker/".to_owned()),
-            Address::Http(at) => (builder, format!("http://{at}/")),
-        };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = builder.tls_certs_only([]).build().map_err(|error| unreachable(http::why(error)))?;
+        let builder = Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let plain = |builder: ClientBuilder| builder.tls_certs_only([]);
+        let mut relay = None;
+        let (builder, base) = match address {
+            Address::Socket(path) => (plain(builder).unix_socket(path.clone()), "http://docker/".to_owned()),
+            Address::Http(at) => (plain(builder), format!("http://{at}/")),
+            Address::Tls(at) => {
+                let certificates = docker.certificates().cloned();
+                // A secret may come from a command that takes its time.
+                let dressing = tokio::task::spawn_blocking(move || match certificates {
+                    Some(certificates) => certificates.dress(builder),
+                    None => Ok(builder),
+                });
+                let dressed = dressing.await.map_err(|error| unreachable(error.to_string()))?;
+                // Some answers are streams that last, which two versions of HTTP do not end in the same way.
+                (dressed.map_err(|error| unreachable(format!("{error:#}")))?.http1_only(), format!("https://{at}/"))
+            }
+            Address::Ssh(to) => {
+                let opened = Relay::open(to).map_err(|error| unreachable(error.to_string()))?;
+                let builder = plain(builder).unix_socket(opened.path());
+                relay = Some(opened);
+                (builder, "http://docker/".to_owned())
+            }
+        };
+        let client = builder.build().map_err(|error| unreachable(http::why(error)))?;
         let base = Url::parse(&base).map_err(|error| unreachable(error.to_string()))?;
-        let inner = Inner { client, address: address.clone(), base, version: OLDEST, is_podman: false };
+        let inner = Inner { client, docker: docker.clone(), base, version: OLDEST, is_podman: false, relay };
         let unversioned =
             Request { path: "/version", query: &[], body: None, limit: Some(PATIENCE), version: None, upgrade: false };
-        let said = inner.json(Method::GET, unversioned).await?;
+        let said = inner.json(Method::GET, unversioned).await.map_err(|error| match error {
+            EngineError::Broken(why) => unreachable(why),
+            error => error,
+        })?;
         let version = said["ApiVersion"].as_str().and_then(Version::read);
         let Some(version) = version.filter(|version| *version >= OLDEST) else {
             return Err(unreachable(format!("it speaks version {} of the API, which is too old", said["ApiVersion"])));
@@ -115,13 +145,19 @@ impl Engine {
     /// Whether the engine's own files may be looked at: its socket is on this host.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self.0.address, Address::Socket(_))
+        matches!(self.0.docker.address(), Address::Socket(_))
     }
 
     /// Where it is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.0.address
+        self.0.docker.address()
+    }
+
+    /// As the settings have it.
+    #[must_use]
+    pub fn docker(&self) -> &Docker {
+        &self.0.docker
     }
 
     /// The version of the API in which it is spoken to, in words.
@@ -255,13 +291,7 @@ impl Inner {
         if request.upgrade {
             sending = sending.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "tcp");
         }
-        let response = sending.send().await.map_err(|error| {
-            if error.is_connect() {
-                EngineError::Unreachable { address: self.address.to_string(), why: http::why(error) }
-            } else {
-                EngineError::Broken(http::why(error))
-            }
-        })?;
+        let response = sending.send().await.map_err(|error| self.lost(error))?;
         let status = response.status();
         // "It is so already" is an answer, and so is "now speak the other protocol".
         if status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -276,6 +306,28 @@ impl Inner {
             StatusCode::CONFLICT => EngineError::Conflict(message),
             _ => EngineError::Refused { status: status.as_u16(), message },
         })
+    }
+}
+
+impl Inner {
+    /// Why there is no answer. Before the first one an engine that hangs up is one that was not reached.
+    fn lost(&self, error: reqwest::Error) -> EngineError {
+        let address = self.docker.address();
+        let (is_connect, why) = (error.is_connect(), http::why(error));
+        match self.relay.as_ref().and_then(Relay::complaint) {
+            Some(Complaint { why, is_unreached: true }) => {
+                return EngineError::Unreachable { address: address.to_string(), why };
+            }
+            Some(Complaint { why, .. }) => return EngineError::Broken(why),
+            None => {}
+        }
+        let of_tls =
+            matches!(address, Address::Tls(_)).then(|| tls::explain(&why, self.docker.certificates())).flatten();
+        match of_tls {
+            Some(why) => EngineError::Unreachable { address: address.to_string(), why },
+            None if is_connect => EngineError::Unreachable { address: address.to_string(), why },
+            None => EngineError::Broken(why),
+        }
     }
 }
 

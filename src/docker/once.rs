@@ -1,18 +1,23 @@
 //! A container that is made for one command, heard from its first byte, and removed.
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 
 use super::{
-    attached::Attached,
+    attached::{Attached, Input},
     client::{Engine, EngineError},
     excuse::refused,
     exec::ExecError,
-    frames::Piece,
+    frames::{Channel, Piece},
 };
 
 /// The label that tells containers of ours from all others, and from each other. Its value is the mark.
 const LABEL: &str = "rusuban.mark";
+
+/// So much of a helper's last words is kept.
+const WORDS: usize = 4 << 10;
 
 /// A container to be made. It has no `Debug`: the environment may hold secrets.
 #[derive(Clone, Default)]
@@ -41,6 +46,17 @@ pub struct Once {
     pub memory: Option<u64>,
     /// Labels beside our own.
     pub labels: Vec<(String, String)>,
+    /// It is one of our own helpers.
+    pub helper: Option<Helping>,
+}
+
+/// What one of our own helpers is given: an input, no network, a root that it cannot write to, and no right but these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Helping {
+    /// What it may do as root, such as `DAC_READ_SEARCH`.
+    pub capabilities: Vec<&'static str>,
+    /// A folder of its own on the engine's disk, which goes with it.
+    pub spool: Option<String>,
 }
 
 /// A volume or a folder of the engine's host, and where a container sees it.
@@ -134,6 +150,9 @@ impl Engine {
                 "NetworkMode": once.network.as_deref().unwrap_or("default"),
             },
         });
+        if let Some(helping) = &once.helper {
+            helping.dress(&mut body);
+        }
         if let Some(entrypoint) = &once.entrypoint {
             body["Entrypoint"] = json!(entrypoint);
         }
@@ -155,7 +174,8 @@ impl Engine {
             error => error.into(),
         })?;
         let id = created["Id"].as_str().unwrap_or_default().to_owned();
-        let query = [("stream", "1"), ("stdout", "1"), ("stderr", "1")];
+        let input = if once.helper.is_some() { "1" } else { "0" };
+        let query = [("stream", "1"), ("stdin", input), ("stdout", "1"), ("stderr", "1")];
         let connection = self.upgrade(&format!("/containers/{id}/attach"), &query, None).await?;
         Ok(Working {
             engine: self.clone(),
@@ -190,6 +210,28 @@ impl Engine {
     }
 }
 
+impl Helping {
+    fn dress(&self, body: &mut Value) {
+        for key in ["AttachStdin", "OpenStdin", "StdinOnce"] {
+            body[key] = json!(true);
+        }
+        body["User"] = json!("0:0");
+        let host = &mut body["HostConfig"];
+        host["NetworkMode"] = json!("none");
+        host["ReadonlyRootfs"] = json!(true);
+        host["CapDrop"] = json!(["ALL"]);
+        host["CapAdd"] = json!(self.capabilities);
+        host["SecurityOpt"] = json!(["no-new-privileges"]);
+        host["PidsLimit"] = json!(64);
+        // Owners' numbers are those of the host, and not of a container that has its own.
+        host["UsernsMode"] = json!("host");
+        if let (Some(spool), Some(mounts)) = (&self.spool, host["Mounts"].as_array_mut()) {
+            // Without a name it goes with the container.
+            mounts.push(json!({ "Type": "volume", "Target": spool }));
+        }
+    }
+}
+
 impl Working {
     /// Its id.
     #[must_use]
@@ -214,6 +256,43 @@ impl Working {
     /// When the connection breaks, or what comes over it is damaged.
     pub async fn next(&mut self) -> Result<Option<Piece>, ExecError> {
         self.attached.next().await.map_err(|lost| ExecError::Lost(lost.to_string()))
+    }
+
+    /// Its input, once, if it has one.
+    pub fn take_input(&mut self) -> Option<Input> {
+        self.attached.take_input()
+    }
+
+    /// What it prints on its standard output, and at the end an error: how it ended, with its last words.
+    pub fn output(self) -> impl Stream<Item = anyhow::Result<Bytes>> + Send + Unpin + 'static {
+        Box::pin(stream::unfold(Some((self, Vec::new())), |state| async {
+            let (mut working, mut words) = state?;
+            loop {
+                match working.next().await {
+                    Ok(Some(Piece { channel: Channel::Output, bytes })) => {
+                        return Some((Ok(bytes), Some((working, words))));
+                    }
+                    Ok(Some(Piece { bytes, .. })) => {
+                        words.extend_from_slice(&bytes);
+                        let surplus = words.len().saturating_sub(WORDS);
+                        words.drain(..surplus);
+                    }
+                    Ok(None) => {
+                        let how = match working.ended().await {
+                            Ok(OnceEnded { out_of_memory: true, .. }) => {
+                                "was killed, because memory was used up".to_owned()
+                            }
+                            Ok(OnceEnded { code, .. }) => format!("ended with exit code {code}"),
+                            Err(error) => format!("ended: {error}"),
+                        };
+                        let words = String::from_utf8_lossy(&words).trim().to_owned();
+                        let said = if words.is_empty() { words } else { format!(": {words}") };
+                        return Some((Err(anyhow::anyhow!("the container `{}` {how}{said}", working.name)), None));
+                    }
+                    Err(error) => return Some((Err(error.into()), None)),
+                }
+            }
+        }))
     }
 
     /// Waits until it has ended.

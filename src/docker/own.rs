@@ -28,7 +28,68 @@ fn id_in(mountinfo: &str) -> Option<&str> {
     })
 }
 
+/// Why a container must go on, whatever is done to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// We run in it.
+    Itself,
+    /// The engine is reached through it.
+    Way,
+    /// What is kept goes to a server in it.
+    Server,
+}
+
+/// Containers that must go on.
+#[derive(Clone, Debug, Default)]
+pub struct Ours {
+    pub(crate) own: Option<String>,
+    pub(crate) way: Option<String>,
+    pub(crate) servers: Vec<String>,
+}
+
+impl Ours {
+    /// Why this one must, if it must.
+    #[must_use]
+    pub fn need(&self, container: &Container) -> Option<Need> {
+        if self.is_itself(container.id()) {
+            return Some(Need::Itself);
+        }
+        if self.way.iter().any(|at| container.answers_at(at)) {
+            return Some(Need::Way);
+        }
+        self.servers.iter().any(|at| container.answers_at(at)).then_some(Need::Server)
+    }
+
+    /// Whether this id is that of the container that we run in.
+    #[must_use]
+    pub fn is_itself(&self, id: &str) -> bool {
+        self.own.as_deref() == Some(id)
+    }
+
+    /// Whether a container's id tells all.
+    #[must_use]
+    pub fn is_known_by_id(&self) -> bool {
+        self.way.is_none() && self.servers.is_empty()
+    }
+}
+
 impl Engine {
+    /// Who must go on. `servers`: where what is kept goes, as `host:port`.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn ours(&self, servers: impl IntoIterator<Item = String>) -> Result<Ours, EngineError> {
+        let own = self.own_container().await?.map(|own| own.id().to_owned());
+        Ok(Ours { own, way: self.address().host_and_port(), servers: servers.into_iter().collect() })
+    }
+
+    /// Whether what lies on the engine's host is not to be looked for here: another machine has the same paths. `own`: the container that we
+    /// run in, as this engine knows it.
+    #[must_use]
+    pub fn is_elsewhere(&self, own: Option<&Container>) -> bool {
+        own.is_none() && (own_id().is_some() || !self.address().may_be_here())
+    }
+
     /// The container of this engine that this process runs in, if it runs in one.
     ///
     /// # Errors

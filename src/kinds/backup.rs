@@ -1,6 +1,7 @@
 //! `backup`: files, folders, Docker volumes and SQLite databases into a bucket, read back, and old generations removed.
 mod consistency;
 mod docker;
+mod helper;
 mod keys;
 mod plain;
 mod repository;
@@ -85,6 +86,10 @@ impl Kind for Backup {
 
     fn engine(&self) -> Vec<Access> {
         self.source.iter().flat_map(docker::needs).collect()
+    }
+
+    fn engine_afar(&self) -> Vec<Access> {
+        self.source.iter().flat_map(docker::needs_afar).collect()
     }
 
     fn engine_by_label(&self) -> Vec<Access> {

@@ -100,6 +100,11 @@ pub trait Kind: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// What it asks besides where the engine's files are not seen from here.
+    fn engine_afar(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
     /// What it asks of it besides where a label of a container says so, and labels count.
     fn engine_by_label(&self) -> Vec<Access> {
         Vec::new()

@@ -1,24 +1,20 @@
 //! Writing a tree as a tar archive that GNU tar can extract: files with their bytes and holes, links, pipes, devices.
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use rustix::{
-    fd::OwnedFd,
-    fs::{FileType, Stat},
-};
+use rustix::fs::{FileType, Stat};
 use tar::EntryType;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Entry};
 use crate::tree::{
-    Came, Found, Notes, Tree, TreeReport, Visitor,
-    attributes::{self, Owners, Xattr},
+    Came, Content, Found, Notes, Tree, TreeReport, Visitor,
+    attributes::{Owners, Xattr, Xattrs},
     live, shown, walk,
 };
 
@@ -36,11 +32,11 @@ pub(super) fn write(
         spool,
         notes,
         cancelled,
-        owners: Owners::of_this_host(),
+        owners: tree.owners(),
         made: HashSet::new(),
         buffer: vec![0; 256 << 10],
     };
-    walk(tree, &mut tarring, notes, cancelled)?;
+    walk(&tree.clone().wanted_whole(), &mut tarring, notes, cancelled)?;
     tarring.archive.finish()?;
     Ok(notes.report())
 }
@@ -89,8 +85,7 @@ impl Visitor for Tarring<'_> {
         Ok(())
     }
 
-    fn folder(&mut self, found: &Found, folder: &OwnedFd) -> anyhow::Result<()> {
-        let xattrs = found.xattrs_or_warn(attributes::of_open(folder), self.notes);
+    fn folder(&mut self, found: &Found, xattrs: Xattrs) -> anyhow::Result<()> {
         let member = [found.member.as_slice(), b"/"].concat();
         self.put(&Found { member, ..found.clone() }, EntryType::Directory, None, &xattrs)
     }
@@ -108,11 +103,17 @@ impl Visitor for Tarring<'_> {
             return Ok(Came::Out);
         }
         let what = || format!("read {}", found.path.display());
-        let xattrs = found.xattrs_or_warn(attributes::of_open(&file), self.notes);
-        if !found.as_it_is && live::is_database(&mut file).with_context(what)? {
+        let xattrs = found.xattrs_or_warn(file.xattrs(), self.notes);
+        if let Some(rows) = file.rows() {
+            let size = file.size(&stat);
+            self.database(found, &stat, &xattrs, file, size, rows).with_context(what)?;
+            return Ok(Came::Database);
+        }
+        if !found.as_it_is && file.is_database().with_context(what)? {
             match live::copy(&found.path, self.spool, self.cancelled)? {
                 live::Copied::Whole { copy, rows } => {
-                    self.database(found, &stat, &xattrs, copy, rows).with_context(what)?;
+                    let size = copy.metadata()?.len();
+                    self.database(found, &stat, &xattrs, Content::Here(copy), size, rows).with_context(what)?;
                     return Ok(Came::Database);
                 }
                 live::Copied::NoDatabase(why) => self.notes.warn(format!(
@@ -139,7 +140,7 @@ impl Visitor for Tarring<'_> {
             FileType::BlockDevice => EntryType::Block,
             _ => EntryType::Fifo,
         };
-        let xattrs = found.xattrs_or_warn(attributes::of_entry(&found.parent, &found.name), self.notes);
+        let xattrs = found.xattrs_or_warn(found.xattrs(), self.notes);
         self.put(found, kind, target.as_deref(), &xattrs)?;
         Ok(true)
     }
@@ -152,10 +153,11 @@ impl Visitor for Tarring<'_> {
 impl Tarring<'_> {
     /// A database that must not be opened as a file.
     fn database_open_here(&mut self, found: &Found) -> anyhow::Result<Came> {
-        let xattrs = found.xattrs_or_warn(attributes::of_entry(&found.parent, &found.name), self.notes);
+        let xattrs = found.xattrs_or_warn(found.xattrs(), self.notes);
         match live::copy(&found.path, self.spool, self.cancelled)? {
             live::Copied::Whole { copy, rows } => {
-                self.database(found, &found.stat, &xattrs, copy, rows)?;
+                let size = copy.metadata()?.len();
+                self.database(found, &found.stat, &xattrs, Content::Here(copy), size, rows)?;
                 Ok(Came::Database)
             }
             live::Copied::NoDatabase(why) => bail!("back up {}: {why}", found.path.display()),
@@ -167,10 +169,10 @@ impl Tarring<'_> {
         found: &Found,
         stat: &Stat,
         xattrs: &[Xattr],
-        mut copy: File,
+        mut copy: Content,
+        size: u64,
         rows: BTreeMap<String, u64>,
     ) -> anyhow::Result<()> {
-        let size = copy.metadata()?.len();
         self.content(found, stat, &mut copy, size, xattrs)?;
         self.notes.database(&shown(&found.member), rows);
         Ok(())
@@ -180,12 +182,12 @@ impl Tarring<'_> {
         &mut self,
         found: &Found,
         stat: &Stat,
-        file: &mut File,
+        file: &mut Content,
         xattrs: &[Xattr],
     ) -> anyhow::Result<()> {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let size = file.size(stat);
         self.content(found, stat, file, size, xattrs)?;
-        let after = rustix::fs::fstat(&*file).with_context(|| format!("read {}", found.path.display()))?;
+        let after = file.stat().with_context(|| format!("read {}", found.path.display()))?;
         let moment = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         if moment(&after) != moment(stat) {
             self.notes.changed(format!("{} changed while it was read", found.path.display()));
@@ -197,17 +199,12 @@ impl Tarring<'_> {
         &mut self,
         found: &Found,
         stat: &Stat,
-        file: &mut File,
+        file: &mut Content,
         size: u64,
         xattrs: &[Xattr],
     ) -> anyhow::Result<()> {
         let what = || format!("read {}", found.path.display());
-        let blocks = u64::try_from(rustix::fs::fstat(&*file).with_context(what)?.st_blocks).unwrap_or(u64::MAX);
-        let pieces = if blocks.saturating_mul(512) < size {
-            attributes::data_pieces(file, size).with_context(what)?
-        } else {
-            None
-        };
+        let pieces = file.pieces(size).with_context(what)?;
         let entry = Entry {
             size,
             data: pieces.as_deref(),
@@ -218,7 +215,7 @@ impl Tarring<'_> {
         let whole = [(0, size)];
         let mut missing = 0;
         for (offset, length) in pieces.as_deref().unwrap_or(&whole) {
-            file.seek(SeekFrom::Start(*offset)).with_context(what)?;
+            file.skip_to(*offset).with_context(what)?;
             missing += self.piece(file, *length).with_context(what)?;
         }
         if missing > 0 {
@@ -231,7 +228,7 @@ impl Tarring<'_> {
     }
 
     /// Copies `length` bytes; what the file no longer has is filled with zeros and counted.
-    fn piece(&mut self, file: &mut File, length: u64) -> io::Result<u64> {
+    fn piece(&mut self, file: &mut Content, length: u64) -> io::Result<u64> {
         let mut left = length;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());

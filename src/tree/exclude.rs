@@ -9,6 +9,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 pub struct Excludes {
     any: GlobSet,
     folders: GlobSet,
+    /// As they were written.
+    patterns: Vec<String>,
 }
 
 impl Excludes {
@@ -40,7 +42,13 @@ impl Excludes {
             to.add(glob);
         }
         let built = |set: GlobSetBuilder| set.build().map_err(|error| (0, error.to_string()));
-        Ok(Self { any: built(any)?, folders: built(folders)? })
+        let patterns = patterns.iter().map(|pattern| pattern.as_ref().to_owned()).collect();
+        Ok(Self { any: built(any)?, folders: built(folders)?, patterns })
+    }
+
+    /// As they were written.
+    pub(crate) fn patterns(&self) -> &[String] {
+        &self.patterns
     }
 
     /// Whether what is at `path`, seen from the source's top, is left out.

@@ -3,11 +3,14 @@
 //! Folders are opened one below the other and never followed through a symlink, so a tree that changes under our hands
 //! cannot lead us out of it. What changes while it is read is told as a warning; what cannot be read is an error.
 pub(crate) mod attributes;
+mod content;
 mod dress;
 mod exclude;
+mod far;
 pub(crate) mod live;
 mod notes;
 mod place;
+mod settle;
 mod unfold;
 mod walk;
 
@@ -18,10 +21,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use content::Content;
 pub use dress::Dress;
 pub use exclude::Excludes;
+pub use far::{Far, serve};
 pub use notes::{Listener, Notes};
 pub use place::Place;
+pub(crate) use settle::settle;
 pub use unfold::unfold;
 pub use walk::{Came, Found, Visitor, open_file, walk};
 
@@ -40,6 +46,10 @@ pub struct Tree {
     open_here: Vec<PathBuf>,
     allow_empty: bool,
     as_it_is: bool,
+    /// Who reads it for us, where it is not seen from here.
+    far: Option<Far>,
+    /// All of it will be read, whatever is known of it.
+    all_is_wanted: bool,
 }
 
 /// What was read.
@@ -85,6 +95,40 @@ impl Tree {
             open_here: Vec::new(),
             allow_empty: false,
             as_it_is: false,
+            far: None,
+            all_is_wanted: false,
+        }
+    }
+
+    /// Its places are not seen from here: a helper reads them for us.
+    #[must_use]
+    pub fn read_by(self, far: Option<Far>) -> Self {
+        Self { far, ..self }
+    }
+
+    /// All of it will be read, whatever is known of it.
+    pub(crate) fn wanted_whole(self) -> Self {
+        Self { all_is_wanted: true, ..self }
+    }
+
+    /// Whether it lies on this machine, under the paths that it names.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.far.is_none()
+    }
+
+    /// The owners whose names are known where it lies.
+    pub(crate) fn owners(&self) -> attributes::Owners {
+        // Another machine's numbers have names there, and those that they have here are other people's.
+        if self.is_here() { attributes::Owners::of_this_host() } else { attributes::Owners::default() }
+    }
+
+    /// Has the kernel write down what it holds of the file systems that it is on: a program that writes through mapped memory is seen by
+    /// the change of a file's times only at its first write after that. Whether an unchanged time then means an unchanged file.
+    pub(crate) fn settle(&self) -> bool {
+        match &self.far {
+            Some(far) => far.settle(self.places()),
+            None => settle(self.places()),
         }
     }
 

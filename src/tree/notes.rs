@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
+use serde::{Deserialize, Serialize};
 
 use super::TreeReport;
 
@@ -30,9 +31,35 @@ pub trait Listener: Send + Sync {
     fn added(&self, _bytes: u64) {}
 }
 
+/// Something that was noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Note {
+    /// Worth a line.
+    Info(String),
+    /// A person should look.
+    Warning(String),
+    /// It changed or vanished under our hands.
+    Changed(String),
+    /// It cannot be read, and why.
+    Unreadable(Vec<u8>, String),
+}
+
+/// Listens to nothing.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn info(&self, _: &str) {}
+
+    fn warn(&self, _: &str) {}
+
+    fn progress(&self, _: u64, _: Option<u64>) {}
+}
+
 /// Gathers what is noticed.
 pub struct Notes {
     listener: Arc<dyn Listener>,
+    /// Where it is to be told by another.
+    handed_on: Option<Mutex<Vec<Note>>>,
     bytes: AtomicU64,
     /// Those among them that were not known already.
     anew: AtomicU64,
@@ -57,7 +84,24 @@ impl Notes {
     #[must_use]
     pub fn new(listener: Arc<dyn Listener>) -> Self {
         let (bytes, anew, is_unreadable) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        Self { listener, bytes, anew, expected: 0, is_unreadable, inner: Mutex::default() }
+        Self { listener, handed_on: None, bytes, anew, expected: 0, is_unreadable, inner: Mutex::default() }
+    }
+
+    /// What is noticed is told by another: see [`Notes::handed_on`].
+    pub(crate) fn to_be_handed_on() -> Self {
+        Self { handed_on: Some(Mutex::default()), ..Self::new(Arc::new(Nobody)) }
+    }
+
+    /// What was noticed since this was asked last.
+    pub(crate) fn handed_on(&self) -> Vec<Note> {
+        let notes = self.handed_on.as_ref().map(|notes| notes.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.map(|mut notes| std::mem::take(&mut *notes)).unwrap_or_default()
+    }
+
+    fn hand_on(&self, note: impl FnOnce() -> Note) {
+        if let Some(notes) = &self.handed_on {
+            notes.lock().unwrap_or_else(PoisonError::into_inner).push(note());
+        }
     }
 
     /// The same, where the last time there were so many bytes: how far it has come is told by that.
@@ -68,11 +112,17 @@ impl Notes {
 
     /// Something worth a line.
     pub fn info(&self, text: &str) {
+        self.hand_on(|| Note::Info(text.to_owned()));
         self.listener.info(text);
     }
 
     /// We went on, but a person should look.
     pub fn warn(&self, warning: String) {
+        self.hand_on(|| Note::Warning(warning.clone()));
+        self.tell_warning(warning);
+    }
+
+    fn tell_warning(&self, warning: String) {
         self.listener.warn(&warning);
         let mut inner = self.inner();
         if inner.report.warnings.len() < WARNINGS {
@@ -85,12 +135,14 @@ impl Notes {
     /// Something changed or vanished under our hands; a person should look.
     pub fn changed(&self, warning: String) {
         self.inner().report.changed += 1;
-        self.warn(warning);
+        self.hand_on(|| Note::Changed(warning.clone()));
+        self.tell_warning(warning);
     }
 
     /// Something cannot be read: the whole will fail, once all such things are found.
     pub fn cannot(&self, path: &Path, error: io::Error) {
         self.is_unreadable.store(true, Ordering::Relaxed);
+        self.hand_on(|| Note::Unreadable(path.as_os_str().as_encoded_bytes().to_vec(), error.to_string()));
         let mut inner = self.inner();
         inner.unreadable_count += 1;
         if inner.unreadable.len() < NAMED {

@@ -16,7 +16,11 @@ use rustix::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Notes, Tree, attributes::Xattrs, cancelled_error, live};
+use super::{
+    Content, Notes, Tree,
+    attributes::{self, Xattrs},
+    cancelled_error, far, live,
+};
 
 /// File systems that hold no files: what they show is made up by the kernel, some of it without end.
 const MADE_UP: [u32; 8] = [
@@ -30,11 +34,20 @@ const MADE_UP: [u32; 8] = [
     0x7363_6673, // securityfs
 ];
 
+/// Where something is.
+#[derive(Clone)]
+pub(crate) enum At {
+    /// In this folder, which is open.
+    Here(Arc<OwnedFd>),
+    /// Where a helper reads it for us.
+    There(Arc<far::Remote>),
+}
+
 /// One thing in a folder.
 #[derive(Clone)]
 pub struct Found {
-    /// The folder it is in.
-    pub parent: Arc<OwnedFd>,
+    /// Where it is.
+    pub(crate) at: At,
     /// Its name there.
     pub name: OsString,
     /// Its name in an archive: from the tree's base on, parts separated by `/`.
@@ -66,8 +79,8 @@ pub enum Came {
 pub trait Visitor {
     /// A root of the tree begins; `member` is where it belongs below the tree's base.
     fn root(&mut self, member: &Path) -> anyhow::Result<()>;
-    /// A folder, open, before what is in it.
-    fn folder(&mut self, found: &Found, folder: &OwnedFd) -> anyhow::Result<()>;
+    /// A folder, before what is in it.
+    fn folder(&mut self, found: &Found, xattrs: Xattrs) -> anyhow::Result<()>;
     /// The innermost folder ends.
     fn leave(&mut self) -> anyhow::Result<()>;
     /// A file.
@@ -88,6 +101,9 @@ pub fn walk(
     notes: &Notes,
     cancelled: &CancellationToken,
 ) -> anyhow::Result<()> {
+    if let Some(far) = &tree.far {
+        return far::walk(far, tree, visitor, notes, cancelled);
+    }
     let identity = |path: &PathBuf| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
     let mut walk = Walk {
         tree,
@@ -211,7 +227,7 @@ impl Walk<'_> {
         let is_open_here = self.open_here.contains(&(stat.st_dev, stat.st_ino));
         let as_it_is = self.tree.as_it_is;
         let has_companions = has_companions && !as_it_is;
-        Found { parent, name, member, path, stat, is_open_here, has_companions, as_it_is }
+        Found { at: At::Here(parent), name, member, path, stat, is_open_here, has_companions, as_it_is }
     }
 
     /// Shows one thing. A folder is handed back to be read.
@@ -271,7 +287,8 @@ impl Walk<'_> {
             self.notes.info(&format!("{} left out: it is Rusuban's own", found.path.display()));
             return Ok(None);
         }
-        let folder = match open_folder(&found.parent, &found.name) {
+        let At::Here(parent) = &found.at else { bail!("{} is not on this machine", found.path.display()) };
+        let folder = match open_folder(parent, &found.name) {
             Ok(folder) => folder,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 self.notes.changed(format!("{} vanished while it was read", found.path.display()));
@@ -284,7 +301,8 @@ impl Walk<'_> {
         };
         let stat = rustix::fs::fstat(&folder).with_context(|| format!("read {}", found.path.display()))?;
         let found = Found { stat, ..found };
-        self.visitor.folder(&found, &folder)?;
+        let xattrs = found.xattrs_or_warn(attributes::of_open(&folder), self.notes);
+        self.visitor.folder(&found, xattrs)?;
         let Found { member, path, .. } = found;
         if stat.st_dev != self.device && (self.tree.one_file_system || is_made_up(&folder)) {
             let why = if self.tree.one_file_system { "it is another file system" } else { "the kernel makes it up" };
@@ -318,12 +336,38 @@ impl Found {
         })
     }
 
+    /// Whether it is on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.at, At::Here(_))
+    }
+
+    /// It will be opened: from elsewhere it is sent meanwhile. What is opened first must be wanted first.
+    pub(crate) fn want(&self) {
+        if let At::There(remote) = &self.at {
+            remote.want();
+        }
+    }
+
+    /// Extended attributes of what is not opened.
+    pub(crate) fn xattrs(&self) -> io::Result<Xattrs> {
+        match &self.at {
+            At::Here(parent) => attributes::of_entry(parent, &self.name),
+            At::There(remote) => Ok(remote.xattrs()),
+        }
+    }
+
     /// Opens the file, if it is one still; else says why not.
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn open(&self, notes: &Notes) -> anyhow::Result<Option<(std::fs::File, Stat)>> {
-        let file = match open_file(&self.parent, &self.name) {
+    pub fn open(&self, notes: &Notes) -> anyhow::Result<Option<(Content, Stat)>> {
+        let parent = match &self.at {
+            At::Here(parent) => parent,
+            At::There(remote) => {
+                return Ok(remote.open(notes)?.map(|(stream, stat)| (Content::There(Box::new(stream)), stat)));
+            }
+        };
+        let file = match open_file(parent, &self.name) {
             Ok(file) => std::fs::File::from(file),
             Err(Errno::NOENT | Errno::LOOP) => {
                 notes.changed(format!("{} vanished while it was read", self.path.display()));
@@ -339,13 +383,17 @@ impl Found {
             notes.changed(format!("{} became something else while it was read: left out", self.path.display()));
             return Ok(None);
         }
-        Ok(Some((file, stat)))
+        Ok(Some((Content::Here(file), stat)))
     }
 
     /// Where the symlink points, if it is one still; else says why not.
     #[must_use]
     pub fn target(&self, notes: &Notes) -> Option<Vec<u8>> {
-        match rustix::fs::readlinkat(&self.parent, &self.name, Vec::new()) {
+        let parent = match &self.at {
+            At::Here(parent) => parent,
+            At::There(remote) => return remote.target(),
+        };
+        match rustix::fs::readlinkat(parent, &self.name, Vec::new()) {
             Ok(target) => return Some(target.into_bytes()),
             Err(Errno::NOENT | Errno::INVAL) => {
                 notes.changed(format!("{} vanished while it was read", self.path.display()));

@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{
     allow::Allow,
-    docker::{BASE, Dockerd, dockerd},
+    docker::{BASE, Dockerd, dockerd, reach},
 };
 
 struct House {
@@ -53,6 +53,16 @@ impl House {
         let needs = said[0]["needs"].as_array().unwrap().iter().filter(|one| one["rare"] == rare);
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         needs.map(|one| (text(&one["method"]), text(&one["path"]))).collect()
+    }
+
+    /// The requests that are printed for what is no job.
+    fn printed(&self, flag: &str) -> BTreeSet<(String, String)> {
+        let (is_fine, said) = self.rusuban(&["docker-acl", flag, "--format", "json"]);
+        assert!(is_fine, "{said}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let needs = said.as_array().unwrap().last().unwrap()["needs"].as_array().unwrap().clone();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        needs.iter().map(|one| (text(&one["method"]), text(&one["path"]))).collect()
     }
 
     /// Runs a job through the proxy, which refuses nothing. What it said.
@@ -129,6 +139,37 @@ fn what_is_printed_for_a_job_is_what_it_needs() {
     assert_eq!(house.dockerd.cli(&["ps", "--format", "{{.Names}} {{.State}}"]), "blog running");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_that_reads_volumes_needs_is_printed_once_its_image_is_named() {
+    let mut house = House::new();
+    house.dockerd.import_helper("helper:1");
+    house.dockerd.run("blog", &["--network", "none", "-v", "data:/data", BASE]);
+    house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
+    let socket = house.proxy.host();
+    // An address that is none of this machine's own.
+    let at = reach("127.0.0.2", socket.strip_prefix("unix://").unwrap().into()).await;
+    let settings = house.home.path().join("rusuban.toml");
+    let reached = fs::read_to_string(&settings).unwrap().replace(&socket, &format!("tcp://{at}"));
+    fs::write(&settings, reached.replace("[repository.safe]", "helper = \"helper:1\"\n[repository.safe]")).unwrap();
+    for more in ["", "repository = 'safe'\n"] {
+        for consistency in ["none", "pause"] {
+            let said = house.run(
+                &format!("kind = 'backup'\n{more}[[source]]\nvolume = 'data'\nconsistency = '{consistency}'"),
+                true,
+            );
+            assert!(said.contains("read by a container that is made for it"), "{said}");
+            house.all_was_used();
+        }
+    }
+    house.proxy.only(house.printed("--restore").into_iter().collect());
+    for arguments in [&["restore", "job", "--to-volume", "other"][..], &["restore", "job", "--in-place"]] {
+        let (is_fine, said) = house.rusuban(arguments);
+        let (_, refused) = house.proxy.seen();
+        assert!(is_fine && refused.is_empty(), "{refused:#?} {said}");
+        assert!(said.contains("it is written by a container that is made for it"), "{said}");
+    }
+}
+
 #[test]
 fn a_snapshot_of_too_many_layers_needs_what_is_printed_as_rare() {
     let mut house = House::new();
@@ -181,14 +222,7 @@ fn what_is_printed_for_coverage_and_restores_is_what_they_need() {
     let house = House::new();
     house.dockerd.run("blog", &["-v", "data:/data", "--stop-timeout", "1", BASE]);
     house.dockerd.cli(&["exec", "blog", "sh", "-c", "echo kept > /data/file"]);
-    let printed = |flag: &str| -> BTreeSet<(String, String)> {
-        let (is_fine, said) = house.rusuban(&["docker-acl", flag, "--format", "json"]);
-        assert!(is_fine, "{said}");
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        let needs = said.as_array().unwrap().last().unwrap()["needs"].as_array().unwrap().clone();
-        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-        needs.iter().map(|one| (text(&one["method"]), text(&one["path"]))).collect()
-    };
+    let printed = |flag: &str| house.printed(flag);
     house.proxy.only(printed("--coverage").into_iter().collect());
     let (is_fine, said) = house.rusuban(&["coverage"]);
     assert!(!is_fine && said.contains("1 thing not kept"), "{said}");

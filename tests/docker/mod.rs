@@ -1,5 +1,6 @@
 //! What is done with a Docker engine, on a real one.
 mod acl;
+mod afar;
 mod back;
 mod boot;
 mod command;

@@ -1,7 +1,8 @@
 //! A real Docker engine in namespaces of its own: one for each test process, gone, with all that it runs, when the process is.
 use std::{
+    fs,
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ChildStdin, Command, Output, Stdio},
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
@@ -19,6 +20,8 @@ pub(crate) const BASE: &str = "base:1";
 #[derive(Debug)]
 pub(crate) struct Dockerd {
     folder: PathBuf,
+    /// More words for it.
+    more: Vec<String>,
     process: Mutex<Option<Kept>>,
     _swept: ChildStdin,
 }
@@ -33,6 +36,26 @@ pub(crate) fn dockerd() -> &'static Dockerd {
     })
 }
 
+/// Which engine `dev/test --engines` wants to be tried, and the root of the system that it is in: `docker`, `containerd` or `podman`.
+#[expect(clippy::disallowed_methods, reason = "a test is told by dev/test which engine it is to use")]
+fn other_engine() -> (String, String) {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    (said("RUSUBAN_TEST_ENGINE"), said("RUSUBAN_TEST_ENGINE_ROOT"))
+}
+
+/// A socket by TCP, until the runtime ends; where it is reached.
+pub(crate) async fn reach(host: &str, socket: PathBuf) -> String {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+        }
+    });
+    address.to_string()
+}
+
 /// No engine at all.
 pub(crate) fn none() -> Docker {
     Docker::at(Address::Socket("/nowhere/docker.sock".into()))
@@ -41,11 +64,17 @@ pub(crate) fn none() -> Docker {
 impl Dockerd {
     /// Starts one of one's own, without any image.
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// The same, with more words on its command line; its folder is there before it is.
+    pub(crate) fn start_with(more: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("rusuban-docker").tempdir().unwrap().keep();
         // The kernel keeps empty cgroups of containers that died with their engine.
         let sweep = r#"sleep 1; rm -rf "$1"; find /sys/fs/cgroup -depth -type d -path "*/$2*" -exec rmdir {} +"#;
         let swept = at_our_end(sweep, &[folder.as_os_str(), folder.file_name().unwrap()]);
-        let dockerd = Self { folder, process: Mutex::new(None), _swept: swept };
+        let more = more(&folder);
+        let dockerd = Self { folder, more, process: Mutex::new(None), _swept: swept };
         dockerd.launch();
         dockerd
     }
@@ -56,10 +85,22 @@ impl Dockerd {
         let script = r#"
             mount --make-rprivate /
             ip link set lo up
+            folder=$1 root=$2
+            shift 2
             # As after a power cut, where it lies in memory: numbers of processes in it would be those of others by now.
-            rm -rf "$1/pid" "$1/sock" "$1/exec"
-            exec dockerd --data-root "$1/root" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/sock" \
-                --iptables=false --ip-masq=false --storage-driver overlay2 --cgroup-parent "/$2"
+            rm -rf "$folder/pid" "$folder/sock" "$folder/exec"
+            [ -n "$root" ] || exec "$@"
+            # It must be a mount; and nothing of ours stays in it.
+            mount --bind "$root" "$root"
+            for of in /tmp /run /var/tmp /mnt; do mount -t tmpfs tmpfs "$root$of"; done
+            mkdir -p "$root$folder" "$root/mnt/old"
+            mount --bind "$folder" "$root$folder"
+            for of in /dev /sys; do mount --rbind "$of" "$root$of"; done
+            mount -t proc proc "$root/proc"
+            cd "$root"
+            pivot_root . mnt/old
+            umount -l /mnt/old
+            exec "$@"
         "#;
         let mut command = Command::new("unshare");
         command.args([
@@ -72,9 +113,10 @@ impl Dockerd {
             "sh",
             "-ec",
             script,
-            "dockerd",
+            "engine",
         ]);
-        command.arg(&self.folder).arg(self.folder.file_name().unwrap());
+        let (make, root) = other_engine();
+        command.arg(&self.folder).arg(root).args(self.words(&make)).args(&self.more);
         let mut process = Kept::start_again(&self.folder, &mut command);
         let begun = Instant::now();
         while !self.answers() {
@@ -99,6 +141,54 @@ impl Dockerd {
         self.launch();
     }
 
+    /// Its command line.
+    fn words(&self, make: &str) -> Vec<String> {
+        let [root, exec, pid] = ["root", "exec", "pid"].map(|name| self.folder.join(name).display().to_string());
+        let (host, group) = (self.host(), self.folder.file_name().unwrap().to_string_lossy().into_owned());
+        if make == "podman" {
+            let service = [
+                "podman",
+                "--root",
+                &root,
+                "--runroot",
+                &exec,
+                "--cgroup-manager",
+                "cgroupfs",
+                // The other one wants the newer kind of control groups.
+                "--runtime",
+                "runc",
+                "system",
+                "service",
+                "--time",
+                "0",
+                &host,
+            ];
+            return service.map(str::to_owned).to_vec();
+        }
+        let settings = self.folder.join("daemon.json");
+        let is_containerd = make == "containerd";
+        fs::write(&settings, format!("{{ \"features\": {{ \"containerd-snapshotter\": {is_containerd} }} }}")).unwrap();
+        let (driver, settings) = (if is_containerd { "overlayfs" } else { "overlay2" }, settings.display().to_string());
+        let group = format!("/{group}");
+        let words = [
+            "dockerd",
+            "--data-root",
+            &root,
+            "--exec-root",
+            &exec,
+            "--pidfile",
+            &pid,
+            "-H",
+            &host,
+            "--cgroup-parent",
+            &group,
+            "--iptables=false",
+            "--ip-masq=false",
+        ];
+        let words = words.into_iter().chain(["--storage-driver", driver, "--config-file", &settings]);
+        words.map(str::to_owned).collect()
+    }
+
     fn answers(&self) -> bool {
         self.socket().exists() && self.try_cli(&["version"]).is_ok()
     }
@@ -121,15 +211,53 @@ impl Dockerd {
 
     /// The engine as from another host: by TCP, its processes not to be looked for.
     pub(crate) async fn afar(&self) -> Docker {
+        self.afar_at("127.0.0.1").await
+    }
+
+    /// The same at an address of one's choice.
+    pub(crate) async fn afar_at(&self, host: &str) -> Docker {
+        Docker::at(Address::Http(reach(host, self.socket()).await))
+    }
+
+    /// A port of this machine behind which there is `port` of the engine's own network, until the runtime ends.
+    pub(crate) async fn port(&self, port: u16) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, socket) = (listener.local_addr().unwrap(), self.socket());
+        let here = listener.local_addr().unwrap().port();
+        let engine = self.process.lock().unwrap().as_ref().expect("the engine runs").id();
         tokio::spawn(async move {
-            while let Ok((mut here, _)) = listener.accept().await {
-                let mut there = UnixStream::connect(&socket).await.unwrap();
-                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut command = tokio::process::Command::new("nsenter");
+                command.arg(format!("--net=/proc/{engine}/ns/net"));
+                command.args(["busybox", "nc", "127.0.0.1", &port.to_string()]).kill_on_drop(true);
+                let server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+                tokio::spawn(async move {
+                    // All of it, or it would be killed at once.
+                    let mut server = server;
+                    let mut there = tokio::io::join(server.stdout.take().unwrap(), server.stdin.take().unwrap());
+                    tokio::io::copy_bidirectional(&mut client, &mut there).await
+                });
             }
         });
-        Docker::at(Address::Http(address.to_string()))
+        here
+    }
+
+    /// Makes an image with this program in it, and the libraries that it needs.
+    pub(crate) fn import_helper(&self, name: &str) {
+        let script = r#"
+            mkdir -p usr/bin
+            cp "$1" usr/bin/rusuban
+            for library in $(ldd "$1" | grep -o '/[^ )]*'); do
+                mkdir -p ".$(dirname "$library")"
+                cp -L "$library" ".$library"
+            done
+            tar -c .
+        "#;
+        let place = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-ec", script, "helper", env!("CARGO_BIN_EXE_rusuban")]).current_dir(place.path());
+        let tar = command.output().unwrap();
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        self.with_input(&["import", "-", name], &tar.stdout);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -1,6 +1,7 @@
 //! Sources that a Docker engine knows: where their files are on this machine, and who writes to them.
 //!
-//! They are read where they lie, never through the engine: its archive endpoint locks the container for as long as somebody reads.
+//! They are read where they lie, or by a helper where that is not seen from here; never through the engine: its archive endpoint locks the
+//! container for as long as somebody reads.
 use std::{
     collections::BTreeSet,
     os::unix::fs::MetadataExt as _,
@@ -11,10 +12,11 @@ use anyhow::{Context, bail};
 
 use super::{
     consistency::Consistency,
+    helper::{self, Helper, Place},
     keys::{From, Source},
 };
 use crate::{
-    docker::{Access, Address, Container, Engine, Mount, access, own},
+    docker::{Access, Container, Engine, Mount, Program, access, own},
     kinds::{
         Cx,
         quiet::{self, Hooks, Touched, Way},
@@ -30,6 +32,24 @@ pub(super) struct Located {
     pub(super) tree: Tree,
     engine: Engine,
     touched: Touched,
+    helper: Option<Helper>,
+}
+
+/// A part of a source.
+struct Root {
+    /// Where it belongs below the source.
+    member: PathBuf,
+    /// Where it is on the engine's host.
+    place: Place,
+    seen: Seen,
+}
+
+/// Whether something on the engine's host can be read from here.
+enum Seen {
+    /// At this path.
+    Here(PathBuf),
+    /// It cannot, and why.
+    Not(anyhow::Error),
 }
 
 /// What we see of the engine's host.
@@ -37,6 +57,13 @@ struct Sight {
     engine: Engine,
     /// The container that we run in.
     own: Option<Container>,
+    /// What lies on the engine's host is not to be looked for here: another machine has the same paths.
+    is_elsewhere: bool,
+}
+
+/// What a source needs of the engine where it cannot be read from here.
+pub(super) fn needs_afar(source: &Source) -> Vec<Access> {
+    if needs(source).is_empty() { Vec::new() } else { Program::needs() }
 }
 
 /// What a source needs of the engine.
@@ -68,24 +95,57 @@ pub(super) fn needs_by_label(source: &Source) -> Vec<Access> {
 /// When it is not there, or cannot be read from here.
 pub(super) async fn locate(cx: &Cx, source: &Source, servers: Vec<String>) -> anyhow::Result<Located> {
     let engine = cx.engine().await?;
-    let sight = Sight { own: engine.own_container().await?, engine };
+    let own = engine.own_container().await?;
+    let is_elsewhere = engine.is_elsewhere(own.as_ref());
+    let sight = Sight { engine, own, is_elsewhere };
     let mut touched = Touched { servers, ..Touched::default() };
-    let tree = match source.from() {
+    let (name, roots) = match source.from() {
         Some(From::Volume(name)) => {
-            let here = sight.volume(name, &mut touched).await?;
-            Tree::at(&here).called(name)
+            let (place, seen) = sight.volume(name, &mut touched).await?;
+            (name, vec![Root { member: PathBuf::new(), place, seen }])
         }
-        Some(From::Container(name)) => {
-            Tree::gathered(name, sight.container(cx, name, source.binds, &mut touched).await?)
-        }
+        Some(From::Container(name)) => (name, sight.container(cx, name, source.binds, &mut touched).await?),
         _ => bail!("this is no source of Docker's"),
     };
+    let is_quiet = source.consistency().is_quiet();
+    let hidden = roots.iter().find_map(|root| match &root.seen {
+        Seen::Here(_) => None,
+        Seen::Not(why) => Some(format!("{why:#}")),
+    });
+    // One that cannot be read from here has all of them read by a helper.
+    let (helper, far) = match hidden {
+        None => (None, None),
+        Some(why) => {
+            let places: Vec<Place> = roots.iter().map(|root| root.place.clone()).collect();
+            let hired = helper::hire(cx, &sight.engine, &places, !is_quiet).await;
+            let (helper, far) =
+                hired.with_context(|| format!("{why}, and no container could be made that reads it for us"))?;
+            cx.info(format!("{}: read by a container that is made for it, for {why}", source.name()));
+            (Some(helper), Some(far))
+        }
+    };
+    let here = |root: Root| match root.seen {
+        Seen::Here(here) if far.is_none() => (root.member, here),
+        _ => (root.member, root.place.known),
+    };
+    let mut here: Vec<(PathBuf, PathBuf)> = roots.into_iter().map(here).collect();
+    let tree = match source.from() {
+        Some(From::Volume(_)) => Tree::at(&here.swap_remove(0).1).called(name),
+        _ => Tree::gathered(name, here),
+    };
     // While nobody writes to it, a database and what is beside it are whole together.
-    let tree = tree.as_it_is(source.consistency().is_quiet());
-    Ok(Located { tree, engine: sight.engine, touched })
+    let tree = tree.as_it_is(is_quiet).read_by(far);
+    Ok(Located { tree, engine: sight.engine, touched, helper })
 }
 
 impl Located {
+    /// All is read, or will not be.
+    pub(super) async fn leave(self, cx: &Cx) {
+        if let Some(helper) = self.helper {
+            helper.dismiss(cx).await;
+        }
+    }
+
     /// Does `work`, which reads it, while those who write to it are as quiet as the source wants them.
     ///
     /// # Errors
@@ -158,8 +218,8 @@ pub(super) fn must_not_have_changed(report: &TreeReport) -> anyhow::Result<()> {
 }
 
 impl Sight {
-    /// Where a volume is on this machine.
-    async fn volume(&self, name: &str, touched: &mut Touched) -> anyhow::Result<PathBuf> {
+    /// Where a volume is, and whether it is seen from here.
+    async fn volume(&self, name: &str, touched: &mut Touched) -> anyhow::Result<(Place, Seen)> {
         let volume = match self.engine.volume(name).await {
             Ok(volume) => volume,
             Err(error) if error.is_not_found() => {
@@ -170,41 +230,38 @@ impl Sight {
         touched.volumes.insert(name.to_owned());
         let folder = volume.folder();
         touched.folders.extend(folder.clone());
+        let known = Some(volume.mountpoint()).filter(|point| point.is_absolute() && point.parent().is_some());
+        let known = folder.clone().or(known.map(Path::to_owned));
+        let known = known.unwrap_or_else(|| Path::new("/volumes").join(name));
+        let place = Place { source: name.to_owned(), known };
         // Mounted here by its name, it is there whatever keeps it.
         let own = self.own.iter().flat_map(Container::mounts).find(|mount| mount.volume.as_deref() == Some(name));
         if let Some(own) = own {
-            return Ok(own.target.into());
+            return Ok((place, Seen::Here(own.target.into())));
         }
         let what = format!("the volume `{name}`");
         let mount = format!("-v {name}:/volumes/{name}:ro");
         if let Some(folder) = folder {
-            return self.place(&what, &folder, &mount).await;
+            let seen = self.look(&what, &folder, &mount).await?;
+            return Ok((place, seen));
         }
         let (driver, kind) = (volume.driver(), volume.mounted_kind().unwrap_or("none"));
         if driver != "local" {
-            bail!(
-                "{what} is kept by the driver `{driver}`, whose files only a container sees: run Rusuban in one, with `{mount}`"
-            );
+            let why = anyhow::anyhow!("{what} is kept by the driver `{driver}`, whose files only a container sees");
+            return Ok((place, Seen::Not(why)));
         }
-        let here = self.place(&what, volume.mountpoint(), &mount).await?;
-        if !is_mount_point(&here)? {
-            bail!(
-                "{what} is of the type {kind}, which Docker mounts only while a container uses it, and it is not mounted at {} now: \
-                 start that container, or run Rusuban in one with `{mount}`",
+        let seen = match self.look(&what, volume.mountpoint(), &mount).await? {
+            Seen::Here(here) if !is_mount_point(&here)? => Seen::Not(anyhow::anyhow!(
+                "{what} is of the type {kind}, which Docker mounts only while a container uses it, and it is not mounted at {} now",
                 here.display()
-            );
-        }
-        Ok(here)
+            )),
+            seen => seen,
+        };
+        Ok((place, seen))
     }
 
-    /// The volumes of a container, and its binds if they are wanted: where each belongs below the source, and where it is here.
-    async fn container(
-        &self,
-        cx: &Cx,
-        name: &str,
-        binds: bool,
-        touched: &mut Touched,
-    ) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    /// The volumes of a container, and its binds if they are wanted.
+    async fn container(&self, cx: &Cx, name: &str, binds: bool, touched: &mut Touched) -> anyhow::Result<Vec<Root>> {
         let container = match self.engine.container(name).await {
             Ok(container) => container,
             Err(error) if error.is_not_found() => {
@@ -216,23 +273,27 @@ impl Sight {
         mounts.sort_by(|one, other| one.target.cmp(&other.target));
         let (mut roots, mut taken, mut left_out) = (Vec::new(), BTreeSet::new(), 0);
         for mount in &mounts {
-            let here = match (&mount.volume, mount.kind.as_str()) {
+            let (place, seen) = match (&mount.volume, mount.kind.as_str()) {
                 (Some(volume), _) => self.volume(volume, touched).await?,
                 (None, "bind") if binds => {
                     let on_host = Path::new(&mount.source);
                     let what = format!("what `{name}` has at {}", mount.target);
-                    let here = if mount.is_of_the_system() {
+                    let seen = if mount.is_of_the_system() {
                         None
                     } else {
                         let option = format!("-v {0}:{0}:ro", mount.source);
-                        Some(self.place(&what, on_host, &option).await?)
+                        Some(self.look(&what, on_host, &option).await?)
                     };
-                    let Some(here) = here.filter(|here| here.is_dir() || here.is_file()) else {
+                    let has_files = |seen: &Seen| match seen {
+                        Seen::Here(here) => here.is_dir() || here.is_file(),
+                        Seen::Not(_) => true,
+                    };
+                    let Some(seen) = seen.filter(has_files) else {
                         cx.info(format!("{} left out: there are no files in it", mount.source));
                         continue;
                     };
                     touched.folders.push(on_host.to_owned());
-                    here
+                    (Place { source: mount.source.clone(), known: on_host.to_owned() }, seen)
                 }
                 (None, "bind") => {
                     left_out += 1;
@@ -240,7 +301,7 @@ impl Sight {
                 }
                 _ => continue,
             };
-            roots.push((member(mount, &mut taken), here));
+            roots.push(Root { member: member(mount, &mut taken), place, seen });
         }
         if roots.is_empty() {
             let binds =
@@ -250,14 +311,25 @@ impl Sight {
         Ok(roots)
     }
 
-    /// Where something on the engine's host is on this machine. `mount`: how a container gets to see it.
-    async fn place(&self, what: &str, on_host: &Path, mount: &str) -> anyhow::Result<PathBuf> {
+    /// Whether something on the engine's host can be read from here. `mount`: how a container gets to see it.
+    async fn look(&self, what: &str, on_host: &Path, mount: &str) -> anyhow::Result<Seen> {
         let there = on_host.display();
         let all = "or `-v /var/lib/docker/volumes:/var/lib/docker/volumes:ro` for all volumes";
+        if self.is_elsewhere {
+            let at = self.engine.address();
+            return Ok(Seen::Not(anyhow::anyhow!(
+                "{what} lies on the machine of the engine at {at}, and that is not this one"
+            )));
+        }
         let here = match &self.own {
-            Some(own) => own::seen_in(&own.mounts(), on_host).with_context(|| {
-                format!("{what} lies at {there} on the host, which this container does not see: start it with `{mount}`, {all}")
-            })?,
+            Some(own) => match own::seen_in(&own.mounts(), on_host) {
+                Some(here) => here,
+                None => {
+                    return Ok(Seen::Not(anyhow::anyhow!(
+                        "{what} lies at {there} on the host, which this container does not see (with `{mount}`, {all}, it would)"
+                    )));
+                }
+            },
             None => on_host.to_owned(),
         };
         let looked = here.clone();
@@ -266,32 +338,21 @@ impl Sight {
             kind if kind.is_file() => std::fs::File::open(&looked).map(drop),
             _ => Ok(()),
         });
-        let Err(error) = looking.await.context("a thread died")? else { return Ok(here) };
-        let is_elsewhere = self.own.is_none() && !is_this_machine(self.engine.address());
-        Err(match error.kind() {
-            std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-                "{what} lies at {}, which this user may not read: run Rusuban as root, or in a container with `{mount}`",
-                here.display()
-            ),
-            std::io::ErrorKind::NotFound if is_elsewhere => anyhow::anyhow!(
-                "{what} lies on the machine of the engine at {}, and this is another: run Rusuban there",
-                self.engine.address()
-            ),
+        let Err(error) = looking.await.context("a thread died")? else { return Ok(Seen::Here(here)) };
+        let why = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                anyhow::anyhow!("{what} lies at {}, which this user may not read", here.display())
+            }
             std::io::ErrorKind::NotFound => anyhow::anyhow!(
-                "{what} lies at {there} on the engine's host, and is not to be found at {} here: if Rusuban runs in a container, start \
-                 that with `{mount}`, {all}",
+                "{what} lies at {there} on the engine's host, and is not to be found at {} here",
                 here.display()
             ),
-            _ => anyhow::Error::from(error).context(format!("{what} lies at {}, and cannot be read", here.display())),
-        })
-    }
-}
-
-/// An engine that is reached over the network may be on another machine.
-fn is_this_machine(engine: &Address) -> bool {
-    match engine {
-        Address::Socket(_) => true,
-        Address::Http(at) => ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|local| at.starts_with(local)),
+            _ => {
+                let what = format!("{what} lies at {}, and cannot be read", here.display());
+                return Err(anyhow::Error::from(error).context(what));
+            }
+        };
+        Ok(Seen::Not(why))
     }
 }
 

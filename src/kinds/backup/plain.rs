@@ -102,6 +102,19 @@ async fn write_docker(
     source: &Source,
 ) -> anyhow::Result<()> {
     let located = docker::locate(cx, source, bucket.server().into_iter().collect()).await?;
+    let written = write_located(cx, bucket, writer, name, source, &located).await;
+    located.leave(cx).await;
+    written
+}
+
+async fn write_located(
+    cx: &Cx,
+    bucket: &Arc<dyn Bucket>,
+    writer: &mut Writer,
+    name: &str,
+    source: &Source,
+    located: &docker::Located,
+) -> anyhow::Result<()> {
     let tree = sources_tree(cx, source, located.tree.clone())?;
     let report = if source.consistency().is_quiet() && !is_beside(bucket, &cx.services.spool) {
         // The containers wait for this disk, and not for another or a line.

@@ -110,6 +110,18 @@ async fn write_docker(
     server: Option<String>,
 ) -> anyhow::Result<()> {
     let located = docker::locate(cx, source, server.into_iter().collect()).await?;
+    let written = write_located(cx, writer, name, source, &located).await;
+    located.leave(cx).await;
+    written
+}
+
+async fn write_located(
+    cx: &Cx,
+    writer: &mut repository::Backup,
+    name: &str,
+    source: &Source,
+    located: &docker::Located,
+) -> anyhow::Result<()> {
     let tree = || sources_tree(cx, source, located.tree.clone());
     writer.note_excludes(&source.exclude);
     let (is_quiet, has_a_moment) = (source.consistency().is_quiet(), source.consistency().has_a_moment());

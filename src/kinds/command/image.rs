@@ -48,6 +48,7 @@ pub(super) async fn run(command: &Command, image: &str, cx: &Cx, heard: &mut Hea
         network: command.network.clone(),
         memory: command.limits.memory.map(|size| size.0),
         labels: vec![("rusuban.job".to_owned(), cx.job.to_string()), ("rusuban.run".to_owned(), cx.run.to_string())],
+        ..Once::default()
     };
     let debt = cx.record.owe(Debt::Container { name: name.clone(), mark: mark.clone() }).await?;
     let end = work(&engine, &once, cx, heard).await;

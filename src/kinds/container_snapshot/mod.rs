@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{mistake::Problem, units::Span},
     docker::{
-        Access, Address, Container, Engine, Image, Kept as ByLabel, Listed, Policy, Purpose, access, repository_of,
+        Access, Container, Engine, Image, Kept as ByLabel, Listed, Policy, Purpose, access, own::Need, repository_of,
     },
     policy::MissedPolicy,
     text,
@@ -227,23 +227,26 @@ impl ContainerSnapshot {
 
 /// Leaves out the container that this is, which would freeze itself, and the one through which the engine is reached.
 async fn without_our_own(cx: &Cx, engine: &Engine, chosen: Vec<Listed>) -> anyhow::Result<Vec<Listed>> {
-    let own = engine.own_container().await?;
+    let ours = engine.ours([]).await?;
     let mut kept = Vec::new();
     for one in chosen {
-        let is_own = own.as_ref().is_some_and(|own| own.id() == one.id);
-        let is_way = match engine.address() {
-            Address::Http(at) => match engine.container(&one.id).await {
-                Ok(container) => container.answers_at(at),
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(error.into()),
-            },
-            Address::Socket(_) => false,
-        };
-        if is_own || is_way {
-            let what = if is_own { "Rusuban runs in it" } else { "Docker is reached through it" };
-            cx.info(format!("{}: left out: {what}", one.name));
+        let need = if ours.is_itself(&one.id) {
+            Some(Need::Itself)
+        } else if ours.is_known_by_id() {
+            None
         } else {
-            kept.push(one);
+            match engine.container(&one.id).await {
+                Ok(container) => ours.need(&container),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        match need {
+            Some(need) => {
+                let what = if need == Need::Itself { "Rusuban runs in it" } else { "Docker is reached through it" };
+                cx.info(format!("{}: left out: {what}", one.name));
+            }
+            None => kept.push(one),
         }
     }
     Ok(kept)

@@ -2,7 +2,11 @@
 use anyhow::Context as _;
 
 use crate::{
-    docker::{Address, Container, Engine, EngineError, Image, Pulled, Snapshot, repository_of, tag_of},
+    docker::{
+        Container, Engine, EngineError, Image, Pulled, Snapshot,
+        own::{Need, Ours},
+        repository_of, tag_of,
+    },
     kinds::{Cx, Progress},
 };
 
@@ -39,39 +43,19 @@ pub(super) enum LeftOut {
     Look(String),
 }
 
-/// Containers that must go on, and those that cannot be replaced.
-pub(super) struct Ours {
-    own: Option<String>,
-    /// Addresses of what is needed meanwhile, with what it is.
-    needed: Vec<(String, &'static str)>,
-}
-
-impl Ours {
-    pub(super) async fn of(cx: &Cx, engine: &Engine) -> anyhow::Result<Self> {
-        let own = engine.own_container().await?.map(|own| own.id().to_owned());
-        let servers = cx.services.buckets.values().filter_map(|bucket| bucket.server());
-        let mut needed: Vec<_> = servers.map(|at| (at, "a bucket of rusuban.toml is on it")).collect();
-        if let Address::Http(at) = engine.address() {
-            needed.push((at.clone(), "Docker is reached through it"));
-        }
-        Ok(Self { own, needed })
-    }
-
-    /// Why it is left out, if it is.
-    pub(super) fn left_out(&self, container: &Container) -> Option<LeftOut> {
-        let why = if self.own.as_deref() == Some(container.id()) {
-            "Rusuban runs in it"
-        } else if let Some((_, what)) = self.needed.iter().find(|(at, _)| container.answers_at(at)) {
-            what
-        } else if container.is_removed_at_its_end() {
-            "it was started with `--rm` and would be gone when it is stopped"
-        } else if container.label("com.docker.swarm.service.id").is_some() {
+/// Why a container is left out, if it is: it must go on, or cannot be replaced.
+pub(super) fn left_out(ours: &Ours, container: &Container) -> Option<LeftOut> {
+    let why = match ours.need(container) {
+        Some(Need::Itself) => "Rusuban runs in it",
+        Some(Need::Way) => "Docker is reached through it",
+        Some(Need::Server) => "a bucket of rusuban.toml is on it",
+        None if container.is_removed_at_its_end() => "it was started with `--rm` and would be gone when it is stopped",
+        None if container.label("com.docker.swarm.service.id").is_some() => {
             "a swarm's service would make another in its place: `docker service update` is for that"
-        } else {
-            return None;
-        };
-        Some(LeftOut::Fine(why.to_owned()))
-    }
+        }
+        None => return None,
+    };
+    Some(LeftOut::Fine(why.to_owned()))
 }
 
 /// The name that says which image it should have.

@@ -13,7 +13,7 @@ use serde_json::json;
 pub use keys::ContainerUpdate;
 
 use self::{
-    look::{LeftOut, Ours, Reference, Standing},
+    look::{LeftOut, Reference, Standing},
     tally::Tally,
 };
 use super::{
@@ -136,7 +136,7 @@ impl Kind for ContainerUpdate {
 
 /// Those that can be replaced, what others need first.
 async fn find(cx: &Cx, engine: &Engine, chosen: &[Listed], tally: &mut Tally) -> anyhow::Result<Vec<Meant>> {
-    let ours = Ours::of(cx, engine).await?;
+    let ours = engine.ours(cx.services.buckets.values().filter_map(|bucket| bucket.server())).await?;
     let mut containers = Vec::new();
     for listed in chosen {
         match engine.container(&listed.id).await {
@@ -147,7 +147,7 @@ async fn find(cx: &Cx, engine: &Engine, chosen: &[Listed], tally: &mut Tally) ->
     }
     let mut meant = Vec::new();
     for container in dependents_first(containers).into_iter().rev() {
-        let found = match ours.left_out(&container) {
+        let found = match look::left_out(&ours, &container) {
             Some(why) => Err(why),
             None => look::reference(engine, &container).await?,
         };

@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Touched, Way};
-use crate::docker::{Address, Container, Engine, Mount, State};
+use crate::docker::{
+    Container, Engine, Mount, State,
+    own::{Need, Ours},
+};
 
 /// The containers that are up.
 pub(super) struct Users {
     up: Vec<Container>,
     /// Ids of those that write to it.
     writing: Vec<String>,
-    /// The container that we run in.
-    own: Option<String>,
+    /// Those that must go on.
+    ours: Ours,
 }
 
 impl Users {
@@ -30,14 +33,13 @@ impl Users {
                 Err(error) => return Err(error).with_context(|| format!("look at the container `{}`", listed.name)),
             }
         }
-        let own = engine.own_container().await?.map(|own| own.id().to_owned());
-        Ok(Self::among(up, touched, own))
+        Ok(Self::among(up, touched, engine.ours(touched.servers.iter().cloned()).await?))
     }
 
-    fn among(up: Vec<Container>, touched: &Touched, own: Option<String>) -> Self {
+    fn among(up: Vec<Container>, touched: &Touched, ours: Ours) -> Self {
         let writing = |container: &&Container| container.mounts().iter().any(|mount| writes(mount, touched));
         let writing = up.iter().filter(writing).map(|container| container.id().to_owned()).collect();
-        Self { up, writing, own }
+        Self { up, writing, ours }
     }
 
     /// Those that may write at this moment; one that is paused does not.
@@ -67,31 +69,20 @@ impl Users {
     }
 
     /// Fails for one that must not be made quiet, and says what to do instead.
-    pub(super) fn refuse(
-        &self,
-        container: &Container,
-        way: Way,
-        engine: &Address,
-        servers: &[String],
-    ) -> anyhow::Result<()> {
+    pub(super) fn refuse(&self, container: &Container, way: Way) -> anyhow::Result<()> {
         let name = container.name();
         let verb = if way == Way::Pause { "pause" } else { "stop" };
-        if self.own.as_deref() == Some(container.id()) {
-            bail!(
+        match self.ours.need(container) {
+            Some(Need::Itself) => bail!(
                 "`{name}` is the container that Rusuban runs in, and writes to this volume: mount it there read-only (`:ro`)"
-            );
-        }
-        if let Address::Http(at) = engine
-            && container.answers_at(at)
-        {
-            bail!(
+            ),
+            Some(Need::Way) => bail!(
                 "`{name}` is how Rusuban reaches the Docker engine: it cannot {verb} that; use `consistency = \"none\"`"
-            );
-        }
-        if servers.iter().any(|at| container.answers_at(at)) {
-            bail!(
+            ),
+            Some(Need::Server) => bail!(
                 "`{name}` is the server that this backup is stored in: it cannot {verb} that; use `consistency = \"none\"`, or another bucket"
-            );
+            ),
+            None => {}
         }
         if way == Way::Stop && container.is_removed_at_its_end() {
             bail!(
@@ -150,7 +141,7 @@ mod tests {
     }
 
     fn group(way: Way, more: Vec<Container>) -> String {
-        let users = Users::among(more, &touched(), None);
+        let users = Users::among(more, &touched(), Ours::default());
         users.group(way).iter().map(Container::name).collect::<Vec<_>>().join(" ")
     }
 
@@ -176,9 +167,10 @@ mod tests {
     #[test]
     fn what_must_go_on_is_refused_with_a_reason() {
         let refuse = |container: &Container, way, engine: &str| {
-            let users = Users::among(vec![container.clone()], &touched(), Some(format!("{:0<64}", "own")));
-            let servers = ["s3:9000".to_owned(), "localhost:9001".to_owned()];
-            users.refuse(container, way, &Address::Http(engine.into()), &servers).map_err(|error| error.to_string())
+            let servers = vec!["s3:9000".to_owned(), "localhost:9001".to_owned()];
+            let ours = Ours { own: Some(format!("{:0<64}", "own")), way: Some(engine.to_owned()), servers };
+            let users = Users::among(vec![container.clone()], &touched(), ours);
+            users.refuse(container, way).map_err(|error| error.to_string())
         };
         let plain = |name: &str| container(name, json!({}));
         let in_network = container("x", json!({ "NetworkSettings": { "Networks": { "n": { "Aliases": ["s3"] } } } }));

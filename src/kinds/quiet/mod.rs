@@ -121,7 +121,7 @@ async fn gather(
         let users = Users::of(engine, touched).await?;
         let group = users.group(way);
         for container in &group {
-            users.refuse(container, way, engine.address(), &touched.servers)?;
+            users.refuse(container, way)?;
         }
         Ok(dependents_first(group))
     };

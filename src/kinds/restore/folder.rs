@@ -82,6 +82,12 @@ async fn refuse_from_within(engine: &Engine) -> anyhow::Result<()> {
              containers, and rename it"
         );
     }
+    if engine.is_elsewhere(None) {
+        bail!(
+            "the engine at {} is on another machine, where no container uses this folder: restore it with `--to` beside it, and rename it",
+            engine.address()
+        );
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What a backup holds comes back into Docker, as a container or into volumes: asked for by a person, so it is no kind that a job file
 //! can name.
+mod afar;
 mod container;
 mod folder;
 mod opened;
@@ -12,13 +13,16 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-pub use self::container::in_the_way;
 use self::opened::Opened;
+pub use self::{
+    afar::{receive, tell_unfilled},
+    container::in_the_way,
+};
 pub use super::beside::Beside;
 use super::{Cx, Kind, Site, Summary};
 use crate::{
     config::{mistake::Problem, units::Span},
-    docker::{Access, access},
+    docker::{Access, Program, access},
     model::JobName,
     repository::Id,
 };
@@ -159,6 +163,12 @@ pub fn needs() -> Vec<Access> {
     ]
 }
 
+/// What they ask besides where volumes cannot be written from here.
+#[must_use]
+pub fn needs_afar() -> Vec<Access> {
+    Program::needs()
+}
+
 #[async_trait]
 impl Kind for Restore {
     fn check(&self, _: &Site) -> Vec<Problem> {
@@ -178,6 +188,10 @@ impl Kind for Restore {
 
     fn engine(&self) -> Vec<Access> {
         needs()
+    }
+
+    fn engine_afar(&self) -> Vec<Access> {
+        needs_afar()
     }
 
     async fn run(&self, cx: &Cx) -> anyhow::Result<Summary> {

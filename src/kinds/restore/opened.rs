@@ -40,6 +40,18 @@ pub(super) struct Filled {
     pub(super) warnings: Vec<String>,
 }
 
+impl Filled {
+    /// Fails unless there are as many entries as there must be.
+    pub(super) fn must_be(&self, there: u64) -> anyhow::Result<()> {
+        ensure!(
+            there == self.entries,
+            "it has {there} entries instead of {}; something else writes to it",
+            self.entries
+        );
+        Ok(())
+    }
+}
+
 impl Opened {
     pub(super) async fn open(cx: &Cx, backup: &Backup, source: &str) -> anyhow::Result<Self> {
         match backup {

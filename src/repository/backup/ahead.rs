@@ -2,27 +2,13 @@
 //! changed since must be read.
 use std::{
     collections::HashMap,
-    fs::File,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crossbeam_channel::Receiver;
 
 use super::{super::node::Node, gather::Event};
-use crate::tree::{Listener, Tree};
-
-/// File systems on which a file may change, through mapped memory or from elsewhere, before its times do.
-const LATE_TIMES: [u32; 8] = [
-    0x0102_1994, // tmpfs
-    0x8584_58f6, // ramfs
-    0x6969,      // NFS
-    0xff53_4d42, // CIFS
-    0xfe53_4d42, // SMB
-    0x00c3_6400, // Ceph
-    0x0102_1997, // 9P
-    0x6573_5546, // FUSE
-];
+use crate::tree::Listener;
 
 /// The files that a first look has read, by the numbers of their file system and their own.
 #[derive(Debug, Default)]
@@ -45,18 +31,6 @@ impl Ahead {
             }
         }
     }
-}
-
-/// Has the kernel write down what it holds of the file systems that a tree is on: a program that writes through mapped memory is seen by
-/// the change of a file's times only at its first write after that. Whether an unchanged time then means an unchanged file.
-pub(super) fn settle(tree: &Tree) -> bool {
-    let settle = |path: &Path| {
-        // The type is told as a signed or an unsigned number, by the machine's kind.
-        let is_late =
-            |file: &File| rustix::fs::fstatfs(file).is_ok_and(|found| LATE_TIMES.contains(&(found.f_type as u32)));
-        File::open(path).is_ok_and(|file| !is_late(&file) && rustix::fs::syncfs(&file).is_ok())
-    };
-    tree.places().all(settle)
 }
 
 /// Listens to a first look: what it finds wrong, the second one tells.

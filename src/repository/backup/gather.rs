@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
 
 use crossbeam_channel::Sender;
-use rustix::{fd::OwnedFd, fs::FileType};
+use rustix::fs::FileType;
 use tokio::runtime::Handle;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::tree::{
     Came, Found, Visitor,
-    attributes::{self, Owners},
+    attributes::{Owners, Xattrs},
     cancelled_error,
 };
 
@@ -118,7 +118,7 @@ impl Gathering<'_> {
         let Some(mut copy) = database(found, self.pool.spool, self.pool.notes, &self.pool.stopped)? else {
             return Ok(None);
         };
-        node.extended_attributes = xattrs(found, attributes::of_entry(&found.parent, &found.name), self.pool.notes);
+        node.extended_attributes = xattrs(found.xattrs_or_warn(found.xattrs(), self.pool.notes));
         if let Some(node) = self.pool.stream(&mut copy, node, self.inlets.pieces.clone())? {
             self.tell(Event::Node(node))?;
         }
@@ -151,10 +151,10 @@ impl Visitor for Gathering<'_> {
         self.tell(Event::Root(member.to_owned()))
     }
 
-    fn folder(&mut self, found: &Found, folder: &OwnedFd) -> anyhow::Result<()> {
+    fn folder(&mut self, found: &Found, read: Xattrs) -> anyhow::Result<()> {
         let mut node = node_of(found.name.as_bytes(), NodeKind::Dir, &found.stat, self.owners);
         let known = self.known(found);
-        node.extended_attributes = xattrs(found, attributes::of_open(folder), self.pool.notes);
+        node.extended_attributes = xattrs(read);
         self.trees.push(self.tree_before(known.as_ref()));
         self.tell(Event::Enter(node))
     }
@@ -186,14 +186,14 @@ impl Visitor for Gathering<'_> {
             self.tell(Event::Node(same))?;
             return Ok(Came::In);
         }
-        // A database in use: whether its companions are needed shows only when it is copied.
-        if found.has_companions || found.is_open_here {
+        // A database in use: whether its companions are needed shows only when it is copied. A helper does that by itself.
+        if found.is_here() && (found.has_companions || found.is_open_here) {
             if self.pool.notes.is_unreadable() {
                 return Ok(Came::Out);
             }
             let is_database = found.is_open_here
                 || match found.open(self.pool.notes)? {
-                    Some((mut file, _)) => crate::tree::live::is_database(&mut file)?,
+                    Some((mut file, _)) => file.is_database()?,
                     None => return Ok(Came::Out),
                 };
             if is_database && let Some(came) = self.read_at_once(found, node.clone())? {
@@ -206,6 +206,7 @@ impl Visitor for Gathering<'_> {
         }
         let pieces = self.inlets.pieces.clone();
         let job = FileJob { found: found.clone(), node, done: Arc::clone(&slot), pieces };
+        found.want();
         self.inlets.files.send(job).map_err(|_| cancelled_error())?;
         self.tell(Event::File(slot))?;
         Ok(Came::In)
@@ -223,7 +224,7 @@ impl Visitor for Gathering<'_> {
             let Some(target) = found.target(self.pool.notes) else { return Ok(false) };
             node.set_target(target);
         }
-        node.extended_attributes = xattrs(found, attributes::of_entry(&found.parent, &found.name), self.pool.notes);
+        node.extended_attributes = xattrs(found.xattrs_or_warn(found.xattrs(), self.pool.notes));
         self.tell(Event::Node(node))?;
         Ok(true)
     }

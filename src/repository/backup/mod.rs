@@ -181,7 +181,7 @@ impl Backup {
         let place = self.place_of(name, &tree)?;
         let begun = clock.now().timestamp();
         let stopped = self.stopped.child_token();
-        let work = TreeWork { stopped, ..self.work(name, &place, Ahead::default()).await };
+        let work = TreeWork { stopped, ..self.work(name, &tree, &place, Ahead::default()).await };
         let looking = tokio::task::spawn_blocking(move || work.look(&tree, begun));
         let looked = looking.await.context("the thread that reads died")?;
         ensure!(!self.setting.cancelled.is_cancelled(), "cancelled");
@@ -208,7 +208,7 @@ impl Backup {
         let place = self.place_of(name, &tree)?;
         // What was gathered has no place of its own to go back to.
         let kind = if tree.origin().is_some() { "path" } else { "gathered" };
-        let work = self.work(name, &place, ahead).await;
+        let work = self.work(name, &tree, &place, ahead).await;
         let done = tokio::task::spawn_blocking(move || work.run(&tree)).await.context("the thread that reads died")?;
         let Walked { tops, report, taken, folders } = done.map_err(|error| self.saver.reason(error))?;
         ensure!(!tops.is_empty(), "it vanished while it was read");
@@ -431,18 +431,20 @@ impl Backup {
     /// Where a tree is in the backup.
     fn place_of(&self, name: &str, tree: &Tree) -> anyhow::Result<PathBuf> {
         let place = match tree.origin() {
+            // What is elsewhere has no symlinks here.
+            Some(path) if !tree.is_here() => path.to_owned(),
             Some(path) => path.canonicalize().with_context(|| format!("read {}", path.display()))?,
             None => Path::new("/").join(tree.base()),
         };
         Ok(self.place(&place, name))
     }
 
-    async fn work(&self, name: &str, place: &Path, ahead: Ahead) -> TreeWork {
+    async fn work(&self, name: &str, tree: &Tree, place: &Path, ahead: Ahead) -> TreeWork {
         TreeWork {
             repository: self.repository.clone(),
             index: Arc::clone(&self.index),
             intake: self.saver.intake(),
-            owners: Arc::clone(&self.owners),
+            owners: if tree.is_here() { Arc::clone(&self.owners) } else { Arc::new(tree.owners()) },
             setting: self.setting.clone(),
             stopped: self.stopped.clone(),
             begun_before: self.parent.as_ref().map(|(_, parent)| parent.time.timestamp()),
@@ -535,7 +537,7 @@ impl TreeWork {
     }
 
     fn look(self, tree: &Tree, begun: i64) -> anyhow::Result<Ahead> {
-        let is_settled = ahead::settle(tree);
+        let is_settled = tree.settle();
         let listener = Arc::new(Unconcerned(Arc::clone(&self.setting.listener)));
         let notes = Notes::new(listener).expecting(self.expected);
         let files = Mutex::new(HashMap::new());

@@ -21,7 +21,11 @@ use super::super::{
     pack::BlobKind,
     saver::{Intake, Tools},
 };
-use crate::tree::{Found, Notes, attributes, cancelled_error, live, shown};
+use crate::tree::{
+    Found, Notes,
+    attributes::{self, Xattrs},
+    cancelled_error, live, shown,
+};
 
 /// Files that wait to be read.
 const FILES_AHEAD: usize = 256;
@@ -260,9 +264,15 @@ impl<'a> Pool<'a> {
     fn read(&self, job: FileJob, tools: Option<&mut Tools>, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
         let FileJob { found, mut node, done, pieces } = job;
         let Some((mut file, stat)) = found.open(self.notes)? else { return Ok(false) };
-        node.extended_attributes = xattrs(&found, attributes::of_open(&file), self.notes);
+        node.extended_attributes = xattrs(found.xattrs_or_warn(file.xattrs(), self.notes));
         let content = Content::new(node, done, pieces);
-        if !found.as_it_is && live::is_database(&mut file)? {
+        let size = file.size(&stat);
+        if let Some(rows) = file.rows() {
+            self.notes.database(&shown(&found.member), rows);
+            self.whole(&mut file, size, &content, tools, buffer)?;
+            return Ok(true);
+        }
+        if !found.as_it_is && file.is_database()? {
             match database(&found, self.spool, self.notes, &self.stopped)? {
                 Some(mut copy) => {
                     let size = copy.metadata()?.len();
@@ -275,9 +285,8 @@ impl<'a> Pool<'a> {
                 )),
             }
         }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.whole(&mut file, size, &content, tools, buffer)?;
-        let after = rustix::fs::fstat(&file)?;
+        let after = file.stat()?;
         if (after.st_size, after.st_mtime, after.st_mtime_nsec) != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec) {
             self.notes.changed(format!("{} changed while it was read", found.path.display()));
         }
@@ -286,7 +295,7 @@ impl<'a> Pool<'a> {
 
     fn whole(
         &self,
-        file: &mut File,
+        file: &mut dyn Read,
         size: u64,
         content: &Arc<Content>,
         tools: Option<&mut Tools>,
@@ -391,8 +400,7 @@ pub(super) fn database(
     }
 }
 
-pub(super) fn xattrs(found: &Found, read: io::Result<Vec<attributes::Xattr>>, notes: &Notes) -> Vec<ExtendedAttribute> {
-    let read = found.xattrs_or_warn(read, notes);
+pub(super) fn xattrs(read: Xattrs) -> Vec<ExtendedAttribute> {
     read.into_iter().map(|(name, value)| ExtendedAttribute::new(&name, value)).collect()
 }
 
