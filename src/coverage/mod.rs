@@ -1,5 +1,5 @@
 //! What is on the host, and who keeps it: every volume, folder, database and writable layer of its containers beside the jobs that
-//! keep them. [`host`] looks, [`passing`] tells what would not be missed, [`judge`](judge::judge) compares, and [`propose`] writes job
+//! keep them. [`host`] looks, `passing` tells what would not be missed, [`judge`](judge::judge) compares, and [`propose`] writes job
 //! files for what is left.
 pub mod host;
 pub mod judge;

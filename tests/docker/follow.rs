@@ -89,9 +89,10 @@ fn what_happens_to_containers_starts_the_jobs_that_want_it_and_what_was_asked_fo
         &["--network", "none", "--health-cmd", "false", "--health-interval", "200ms", "--health-retries", "1", BASE],
     );
     wait_until("it is unhealthy", || is_told(home, "ill unhealthy  false false"));
+    // The engine hears of a lack of memory only once it has begun to listen.
     docker.run(
         "hungry",
-        &["--network", "none", "--memory", "8m", "--memory-swap", "8m", BASE, "sh", "-c", "tail /dev/zero"],
+        &["--network", "none", "--memory", "8m", "--memory-swap", "8m", BASE, "sh", "-c", "sleep 1; tail /dev/zero"],
     );
     wait_until("its memory is at an end", || is_told(home, "hungry oom  true false"));
     wait_until("it died of it", || {
