@@ -17,7 +17,7 @@ use rusuban::{
     kinds::{Cx, Kind, Services, Site, Summary},
     model::{
         RunId, RunState, Trigger,
-        news::{Event, News},
+        news::{About, Event, News},
         watch::{Checked, Rules, State, Trouble, Verdict},
     },
     notify::routes::Notify,
@@ -156,7 +156,8 @@ fn told(ledger: &Path) -> Vec<(String, Event, i64, News)> {
         let news: News = serde_json::from_str(&news).unwrap();
         (notifier, news.event, news.incident.map_or(0, |incident| incident.0), news)
     });
-    news.collect()
+    // What a run tells of itself is not looked at here.
+    news.filter(|(.., news)| !matches!(news.about, About::Job { .. })).collect()
 }
 
 /// The job, telling these.
