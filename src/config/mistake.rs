@@ -172,6 +172,7 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 pub fn suggest(word: &str, known: &[&str], list: &str) -> String {
     match nearest(word, known) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there are none yet".to_owned(),
         None => format!("{list} {}", quote(known)),
     }
 }

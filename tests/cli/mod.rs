@@ -95,6 +95,15 @@ pub(crate) fn runs(home: &Path) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn where_there_are_none_that_is_said() {
+    let home = home("noop", "kind = \"command\"\ncommand = [\"true\"]\n");
+    assert!(run(home.path(), &["run", "noop"]).status.success());
+    let output = run(home.path(), &["sites", "blog"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output).contains("there is no site `blog`; there are none yet"), "{}", text(&output));
+}
+
+#[test]
 fn a_newcomer_makes_a_backup_verifies_it_and_brings_it_back() {
     let home = tempfile::tempdir().unwrap();
     let begun = run(home.path(), &["init"]);
